@@ -1,0 +1,27 @@
+"""Pure functions of tensors: what players raise and lower."""
+
+from objectives.disagreement import (
+    adaptability,
+    adaptability_band,
+    agreement,
+    agreement_loss,
+    calibration_loss,
+    disagreement,
+    disagreement_loss,
+    entropy,
+    normalized_entropy,
+)
+from objectives.statistics import bn_alignment
+
+__all__ = [
+    "adaptability",
+    "adaptability_band",
+    "agreement",
+    "agreement_loss",
+    "bn_alignment",
+    "calibration_loss",
+    "disagreement",
+    "disagreement_loss",
+    "entropy",
+    "normalized_entropy",
+]

@@ -1,0 +1,29 @@
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("zerosum", deadline=None, max_examples=60, derandomize=True)
+settings.load_profile("zerosum")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+    warnings.filterwarnings("error", message=".*lr_scheduler.step.*")
+
+
+@pytest.fixture
+def shared():
+    """Path of a file of the workplace's shared folder; skips where it is absent."""
+
+    def path(name: str) -> Path:
+        if not (SHARED / name).exists():
+            pytest.skip(f"{SHARED / name} is absent")
+        return SHARED / name
+
+    return path
