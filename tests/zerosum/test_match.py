@@ -1,0 +1,137 @@
+import io
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import StepLR
+
+from tests.zerosum.games import bilinear, position
+from zerosum import BalanceGap, Game, Match, Player, Simultaneous, Watcher
+
+
+class Diary(Watcher):
+    def __init__(self):
+        self.entries = []
+
+    def on_start(self, match):
+        self.entries.append(("start", match.round))
+
+    def on_round(self, match, record):
+        self.entries.append((record.round, record.measured))
+
+    def on_end(self, match):
+        self.entries.append(("end", match.round))
+
+
+def test_rounds_are_told_to_those_who_watch():
+    diary = Diary()
+    Match(bilinear(1.0, 1.0, 0.1), Simultaneous(), rounds=3, watchers=[diary]).play()
+    assert diary.entries == [("start", 0), (1, None), (2, None), (3, None), ("end", 3)]
+
+
+def test_who_sits_out_stays_and_is_called_in():
+    game = bilinear(1.0, 1.0, 0.5)
+    called = []
+    match = Match(game, Simultaneous(), rounds=4, measure=lambda: {"y": position(game)[1].item()}, measure_every=100)
+    game.minimizer.sits_out = range(2)
+    game.minimizer.on_entry = lambda: called.append(match.round)
+    match.play()
+    assert called == [2]
+    assert match.measured[:2] == [(0, {"y": 1.0}), (2, {"y": 1.0})]  # before the match, and when y comes in
+    assert match.measured[-1][0] == 4
+    assert position(game)[0].item() > 2.0  # x moved from the start
+
+
+def test_a_criterion_judges_only_rounds_that_both_play():
+    game = bilinear(1.0, 1.0, 0.1)
+    game.minimizer.sits_out = range(4)
+    match = Match(game, Simultaneous(), rounds=4, criterion=BalanceGap(None, every=1))
+    match.play()
+    assert match.verdict is None
+    match.rounds = 5
+    match.play()
+    assert match.verdict is not None
+
+
+def test_schedules_step_once_a_round_that_the_player_moves_in():
+    game = bilinear(1.0, 1.0, 1.0)
+    game.minimizer.schedule = StepLR(game.minimizer.optimizer, step_size=1, gamma=0.5)
+    game.minimizer.sits_out = range(2)
+    Match(game, Simultaneous(), rounds=5).play()
+    assert game.minimizer.optimizer.param_groups[0]["lr"] == 0.5**3
+
+
+def test_a_stopped_match_finishes_its_round_and_ends():
+    match = Match(bilinear(1.0, 1.0, 0.1), Simultaneous(), rounds=10)
+
+    class Stopper(Watcher):
+        def on_round(self, match, record):
+            if record.round == 3:
+                match.stop()
+
+    match.watchers = [Stopper(), diary := Diary()]
+    match.play()
+    assert match.round == 3
+    assert not match.over
+    assert diary.entries[-1] == ("end", 3)
+
+
+def test_an_error_in_a_round_is_told_apart_from_an_end():
+    game = bilinear(1.0, 1.0, 0.1)
+    match = Match(game, Simultaneous(), rounds=3)
+    match.play()
+    assert not match.broken
+    game.payoff = lambda play: 1 / 0
+    match.rounds = 5
+    with pytest.raises(ZeroDivisionError):
+        match.play()
+    assert match.broken
+
+
+def noisy_match(rounds):
+    """A game with all that a state has to hold: BatchNorm, momentum, a schedule, chance, a criterion, measurements."""
+    torch.manual_seed(5)
+    one, two = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), nn.Linear(3, 3)
+    adam, sgd = Adam(one.parameters(), 0.01), SGD(two.parameters(), 0.01, momentum=0.9)
+    game = Game(
+        Player("one", one, adam, "maximize"),
+        Player("two", two, sgd, "minimize", schedule=StepLR(sgd, 5), sits_out=range(3)),
+        play=lambda latents: two(one(latents)),
+        payoff=lambda play: play.square().mean() - play.mean(),
+        sample=lambda: torch.randn(4, 3),
+    )
+    criterion = BalanceGap(torch.randn(4, 3), every=2)
+    match = Match(
+        game, Simultaneous(), rounds, criterion, measure=lambda: {"w": two.weight[0, 0].item()}, measure_every=4
+    )
+    return match, one, two
+
+
+def test_a_match_taken_up_from_its_state_is_the_one_that_never_stopped():
+    whole, *expected = noisy_match(20)
+    whole.play()
+
+    first, *_ = noisy_match(9)
+    first.play()
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+
+    second, *found = noisy_match(20)
+    second.load_state_dict(torch.load(file, weights_only=True))
+    second.play()
+    for a, b in zip(expected, found, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    assert second.verdict == whole.verdict
+    assert [m for m in second.measured if m[0] != 9] == whole.measured  # the first was measured at its own end too
+
+
+def test_settings_that_make_no_sense_are_refused():
+    game = bilinear(1.0, 1.0, 0.1)
+    with pytest.raises(ValueError, match="not -1"):
+        Match(game, Simultaneous(), rounds=-1)
+    with pytest.raises(ValueError, match="needs a criterion"):
+        Match(game, Simultaneous(), rounds=1, stop_when_stationary=True)
+    with pytest.raises(ValueError, match="measure every"):
+        Match(game, Simultaneous(), rounds=1, measure_every=0)

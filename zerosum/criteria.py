@@ -1,0 +1,127 @@
+"""Criteria: is this an equilibrium?"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from zerosum.game import Game
+from zerosum.player import Player
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a criterion found after a round: the figures behind it, whether it holds, and why, in words."""
+
+    figures: dict[str, float]
+    stationary: bool
+    reason: str
+
+
+class Criterion(Protocol):
+    """Watches rounds in which both players move, every ``every`` of them."""
+
+    every: int
+
+    def before(self, game: Game[Any]) -> None:
+        """Look at the game before the round."""
+        ...
+
+    def after(self, game: Game[Any]) -> Verdict:
+        """Look at it after the round, and judge."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class BalanceGap:
+    """What the maximizer gained in a round, less what the minimizer took back, on one fixed probe.
+
+    With R the payoff on the probe, x the maximizer and y the minimizer: ``gain = R(x', y) - R(x, y)``,
+    ``drop = R(x', y) - R(x', y')``, ``gap = gain - drop``. Above zero the maximizer runs ahead (AdaSG: the quantized
+    network under-fits the samples), below zero the minimizer does (it over-fits them). The game is stationary when the
+    running mean of the last ``window`` gaps has stayed within ``tolerance`` of zero for ``window`` readings.
+
+    After the abstract of AdaSG (AAAI 2023), which names the gap; the formulas are this project's reading of it, the
+    paper's full text not being at hand.
+
+    Args:
+        probe: a sample, as ``game.sample()`` draws them, kept for the whole match.
+        every: rounds from one reading to the next.
+        tolerance: in units of the payoff.
+        window: readings in the running mean, and readings for which it has to stay within the tolerance.
+
+    Raises:
+        ValueError: ``every`` or ``window`` below 1, or a negative tolerance.
+    """
+
+    def __init__(self, probe: Any, every: int = 50, tolerance: float = 1e-3, window: int = 10) -> None:
+        if every < 1 or window < 1 or tolerance < 0:
+            raise ValueError(
+                f"every and window are at least 1, tolerance at least 0; got {every}, {window}, {tolerance}"
+            )
+        self.probe = probe
+        self.every = every
+        self.tolerance = tolerance
+        self.window = window
+        self._gaps: deque[float] = deque(maxlen=window)
+        self._means: deque[float] = deque(maxlen=window)
+
+    def before(self, game: Game[Any]) -> None:
+        self._payoff_before = self._payoff(game)
+        self._minimizer_before = [p.detach().clone() for p in game.minimizer.parameters()]
+
+    def after(self, game: Game[Any]) -> Verdict:
+        payoff_after = self._payoff(game)
+        with _holding(game.minimizer, self._minimizer_before):
+            payoff_between = self._payoff(game)
+        return self._judge(payoff_between - self._payoff_before, payoff_between - payoff_after)
+
+    def _payoff(self, game: Game[Any]) -> float:
+        with game.undisturbed():
+            return game.payoff(game.play(self.probe)).item()
+
+    def _judge(self, gain: float, drop: float) -> Verdict:
+        self._gaps.append(gain - drop)
+        mean = sum(self._gaps) / len(self._gaps)
+        self._means.append(mean)
+        settled = len(self._means) == self.window and all(abs(m) <= self.tolerance for m in self._means)
+        if settled:
+            reason = f"stationary: mean gap within {self.tolerance:g} of zero for {self.window} readings"
+        elif mean > self.tolerance:
+            reason = "the maximizer runs ahead"
+        elif mean < -self.tolerance:
+            reason = "the minimizer runs ahead"
+        else:
+            reason = "balanced, not yet for long"
+        figures = {"gain": gain, "drop": drop, "balance_gap": gain - drop, "balance_gap_mean": mean}
+        return Verdict(figures, settled, reason)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The readings that the running mean and the verdict rest on."""
+        return {"gaps": list(self._gaps), "means": list(self._means)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up readings that :meth:`state_dict` gave."""
+        self._gaps.extend(state["gaps"])
+        self._means.extend(state["means"])
+
+
+@contextmanager
+def _holding(player: Player, values: list[torch.Tensor]) -> Iterator[None]:
+    """The player's parameters at ``values`` inside, as they were outside."""
+    parameters = player.parameters()
+    kept = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        for p, value in zip(parameters, values, strict=True):
+            p.copy_(value)
+        try:
+            yield
+        finally:
+            for p, value in zip(parameters, kept, strict=True):
+                p.copy_(value)

@@ -1,0 +1,193 @@
+"""A match: rounds until a criterion or a limit, and those who watch it."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import RenderableType
+
+from zerosum.criteria import Criterion, Verdict
+from zerosum.dynamics import Dynamics, Round
+from zerosum.game import Game
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that a round gave: its number (from 1), what it came to, and, where due, what was judged and measured."""
+
+    round: int
+    result: Round
+    verdict: Verdict | None
+    measured: Figures | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a match was for: figures for ``summary.json``, and the same for a person to read."""
+
+    figures: dict[str, Any]
+    table: RenderableType
+
+
+class Watcher:
+    """Is told what happens in a match. Override what is of interest; a watcher changes nothing in the game."""
+
+    def on_start(self, match: "Match") -> None:
+        """Before the first round that this process plays."""
+
+    def on_round(self, match: "Match", record: Record) -> None:
+        """After each round."""
+
+    def on_end(self, match: "Match") -> None:
+        """When the match ends or breaks off, whatever the reason."""
+
+
+@dataclass(eq=False)
+class Match:
+    """Plays a game by a rule until a criterion holds or a number of rounds is reached.
+
+    Args:
+        rounds: the limit.
+        criterion: judges the rounds in which both players move, every ``criterion.every`` of them.
+        stop_when_stationary: end as soon as the criterion holds.
+        measure: figures that the game itself never sees (an accuracy on real data). Taken before the first round,
+            when a player comes in, every ``measure_every`` rounds and after the last.
+        finish: writes what the match leaves behind into a folder, and says what came of it.
+        watchers: told of every round.
+
+    Attributes:
+        round: rounds played.
+        seconds: spent on them, measurements included.
+        measured: (rounds played, figures) of each measurement.
+        verdict: the criterion's newest.
+        broken: an error broke a round off, so that the players may stand between two rounds.
+
+    Raises:
+        ValueError: a negative number of rounds, ``measure_every`` below 1, or stopping without a criterion.
+    """
+
+    game: Game[Any]
+    dynamics: Dynamics
+    rounds: int
+    criterion: Criterion | None = None
+    stop_when_stationary: bool = False
+    measure: Callable[[], Figures] | None = None
+    measure_every: int = 1000
+    finish: Callable[["Match", Path], Outcome] | None = None
+    watchers: Sequence[Watcher] = ()
+    round: int = field(default=0, init=False)
+    seconds: float = field(default=0.0, init=False)
+    measured: list[tuple[int, Figures]] = field(default_factory=list, init=False)
+    verdict: Verdict | None = field(default=None, init=False)
+    broken: bool = field(default=False, init=False)
+    _begun: bool = field(default=False, init=False)
+    _stopped: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0:
+            raise ValueError(f"a match has 0 rounds or more, not {self.rounds}")
+        if self.measure_every < 1:
+            raise ValueError(f"measure every 1 round or more, not {self.measure_every}")
+        if self.stop_when_stationary and self.criterion is None:
+            raise ValueError("to stop when the game is stationary, the match needs a criterion")
+
+    @property
+    def over(self) -> bool:
+        """Whether the limit is reached, or the criterion holds in a match that stops on it."""
+        stationary = self.verdict is not None and self.verdict.stationary
+        return self.round >= self.rounds or (self.stop_when_stationary and stationary)
+
+    def stop(self) -> None:
+        """Break off after the round that is being played."""
+        self._stopped = True
+
+    def play(self) -> None:
+        """Play from where the match stands to its end, or until :meth:`stop`."""
+        if not self._begun:
+            self._begun = True
+            self._enter(self.game.movers(0))
+            self._take_measure()
+        try:
+            for watcher in self.watchers:
+                watcher.on_start(self)
+            while not self.over and not self._stopped:
+                record = self._play_round()
+                for watcher in self.watchers:
+                    watcher.on_round(self, record)
+        except BaseException:
+            self.broken = True
+            raise
+        finally:
+            for watcher in self.watchers:
+                watcher.on_end(self)
+
+    def _play_round(self) -> Record:
+        started = time.perf_counter()
+        movers = self.game.movers(self.round)
+        judge = self._judge_of_round(len(movers))
+        if judge is not None:
+            judge.before(self.game)
+        result = self.dynamics.step(self.game, movers)
+        verdict = judge.after(self.game) if judge is not None else None
+        self.verdict = verdict or self.verdict
+        for player in movers:
+            if player.schedule is not None:
+                player.schedule.step()
+        self.round += 1
+
+        entering = [p for p in self.game.movers(self.round) if p not in movers] if not self.over else []
+        self._enter(entering)
+        due = bool(entering) or self.over or self.round % self.measure_every == 0
+        measured = self._take_measure() if due else None
+        self.seconds += time.perf_counter() - started
+        return Record(self.round, result, verdict, measured)
+
+    def _judge_of_round(self, movers: int) -> Criterion | None:
+        if self.criterion is None or movers < 2 or self.round % self.criterion.every:
+            return None
+        return self.criterion
+
+    def _enter(self, players: Sequence[Any]) -> None:
+        for player in players:
+            if player.on_entry is not None:
+                player.on_entry()
+
+    def _take_measure(self) -> Figures | None:
+        if self.measure is None:
+            return None
+        figures = self.measure()
+        self.measured.append((self.round, figures))
+        return figures
+
+    def state_dict(self) -> dict[str, Any]:
+        """Players, criterion, measurements, random-number generators and the round: enough to go on from here."""
+        return {
+            "round": self.round,
+            "seconds": self.seconds,
+            "players": {player.name: player.state_dict() for player in self.game.players},
+            "criterion": self.criterion.state_dict() if self.criterion is not None else None,
+            "measured": self.measured,
+            "verdict": vars(self.verdict) if self.verdict is not None else None,
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Stand where a match with the same options stood when :meth:`state_dict` was taken."""
+        for player in self.game.players:
+            player.load_state_dict(state["players"][player.name])
+        if self.criterion is not None:
+            self.criterion.load_state_dict(state["criterion"])
+        self._begun = True
+        self.round = state["round"]
+        self.seconds = state["seconds"]
+        self.measured = [(round, dict(figures)) for round, figures in state["measured"]]
+        self.verdict = Verdict(**state["verdict"]) if state["verdict"] is not None else None
+        torch.set_rng_state(state["rng"].cpu())
+        if state["cuda_rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])

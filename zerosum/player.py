@@ -1,0 +1,89 @@
+"""A player: parameters, an optimizer, and a side."""
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+Side = Literal["maximize", "minimize"]
+Term = Callable[[Any], Tensor]
+"""A scalar loss of one play: what ``Game.play`` returned."""
+
+
+@dataclass(eq=False)
+class Player:
+    """One of the two who play.
+
+    A player lowers its own loss: minus the payoff (``side="maximize"``) or the payoff (``"minimize"``), plus its
+    private ``terms``. A game in which nobody brings a surrogate or terms is zero-sum.
+
+    Args:
+        name: what displays, journals and errors call it; unique in the game.
+        module: owns the parameters; any ``nn.Module``.
+        optimizer: any ``torch.optim`` optimizer over (some of) the module's parameters. Those it holds are those that
+            move.
+        side: whether the player raises or lowers the payoff.
+        surrogate: a term that takes the place of ±payoff in the player's loss, where the contested payoff itself is
+            a poor thing to follow (a GAN's non-saturating loss, AdaSG's band).
+        terms: further private terms by name, each already weighted.
+        schedule: a learning-rate schedule of ``optimizer``, stepped once after each round in which the player moved.
+        sits_out: rounds, counted from 0, in which the player does not move: ``range(100)`` for the first hundred.
+        on_entry: called when the player comes in: before a match, or after rounds that it sat out.
+    """
+
+    name: str
+    module: nn.Module
+    optimizer: Optimizer
+    side: Side
+    surrogate: Term | None = None
+    terms: Mapping[str, Term] = field(default_factory=dict)
+    schedule: LRScheduler | None = None
+    sits_out: Container[int] = ()
+    on_entry: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.side not in ("maximize", "minimize"):
+            raise ValueError(f'player {self.name!r}: side is "maximize" or "minimize", not {self.side!r}')
+        if reserved := {"payoff", "surrogate"} & set(self.terms):
+            raise ValueError(f"player {self.name!r}: a private term may not be called {reserved.pop()!r}")
+
+    def moves_in(self, round: int) -> bool:
+        """Whether the player moves in this round, counted from 0."""
+        return round not in self.sits_out
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters that move: those of the optimizer's groups that require a gradient."""
+        return [p for group in self.optimizer.param_groups for p in group["params"] if p.requires_grad]
+
+    def losses(self, play: Any, payoff: Tensor) -> dict[str, Tensor]:
+        """The scalars whose sum the player lowers, by name: ``payoff`` (signed) or ``surrogate``, then each term."""
+        if self.surrogate is not None:
+            stake = {"surrogate": self.surrogate(play)}
+        else:
+            stake = {"payoff": payoff if self.side == "minimize" else -payoff}
+        return stake | {name: term(play) for name, term in self.terms.items()}
+
+    def step(self, gradients: Sequence[Tensor | None]) -> None:
+        """One step of the optimizer along ``gradients``, one a parameter of ``parameters()``; leaves no ``.grad``."""
+        for parameter, gradient in zip(self.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Module, optimizer and schedule, as plain containers of tensors and numbers."""
+        return {
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict() if self.schedule is not None else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a state that :meth:`state_dict` gave."""
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])

@@ -1,0 +1,120 @@
+"""A recipe: one Python file with a typed ``Config`` and a function ``recipe(config) -> Match``."""
+
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import torch
+
+from zerosum.match import Match
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every recipe's run takes; a recipe's ``Config`` derives from it."""
+
+    rounds: int
+    """Rounds to play; 0 plays none and leaves what the set-up gives."""
+    seed: int = 0
+    """Seed of every random number; it fixes a run on a given machine and device."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA where there is one."""
+    out: Path | None = None
+    """Folder for what the run leaves behind; must be new or empty. Default: runs/<recipe>-<date>-<time>."""
+    resume: Path | None = None
+    """Folder of an interrupted run to continue, with the options it was started with (only --device may differ)."""
+
+    def check(self) -> None:
+        """Called before anything is set up; a recipe's ``Config`` adds its own checks.
+
+        Raises:
+            ValueError: an option has a value that makes no sense.
+        """
+        self.check_at_least(0, "rounds", "seed")
+
+    def check_at_least(self, minimum: float, *names: str) -> None:
+        """That these options are finite and no smaller than ``minimum``.
+
+        Raises:
+            ValueError: one is not.
+        """
+        for name in names:
+            value = getattr(self, name)
+            if not minimum <= value < 2**63:
+                raise ValueError(f"--{name.replace('_', '-')} {value}: expected a finite number, at least {minimum:g}")
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device that ``device`` stands for on this machine.
+
+        Raises:
+            ValueError: CUDA is asked for where there is none.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda: PyTorch finds no CUDA device here; use --device cpu or auto")
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A loaded recipe."""
+
+    name: str
+    config: type[Options]
+    make: Callable[[Options], Match]
+
+
+def installed() -> list[str]:
+    """Names of the recipes in the ``recipes`` package."""
+    package = importlib.import_module("recipes")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)
+
+
+def load(source: str) -> Recipe:
+    """The recipe in a file (``recipes/adasg.py``), or an installed one by name (``adasg``).
+
+    Raises:
+        FileNotFoundError: no such file, and no such name.
+        ValueError: the file cannot be imported, or defines no recipe.
+    """
+    path = Path(source)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise FileNotFoundError(f"recipe {source}: no such file; installed recipes: {', '.join(installed())}")
+        module = _import_file(path)
+    elif source in installed():
+        module = importlib.import_module(f"recipes.{source}")
+    else:
+        close = difflib.get_close_matches(source, installed(), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"installed recipes: {', '.join(installed())}"
+        raise FileNotFoundError(f"recipe {source}: neither a .py file nor an installed recipe; {hint}")
+
+    config, make = getattr(module, "Config", None), getattr(module, "recipe", None)
+    if not (isinstance(config, type) and issubclass(config, Options) and callable(make)):
+        raise ValueError(
+            f"{source} defines no recipe: expected a dataclass Config(zerosum.Options) and a function "
+            "recipe(config) -> zerosum.Match"
+        )
+    return Recipe(path.stem, config, make)
+
+
+def _import_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"recipe_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up by name
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"recipe {path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
