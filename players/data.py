@@ -1,0 +1,94 @@
+"""Real images, for measuring only: nothing here is seen while players move."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import Compose, Grayscale
+
+Split = Literal["train", "held-out"]
+Transform = Callable[[Image.Image], Tensor]
+
+
+class Digits(Dataset[Any]):
+    """scikit-learn's 1,797 handwritten digits, 8×8 grey: 1,257 for training, 540 held out, classes in equal shares."""
+
+    def __init__(self, split: Split, transform: Transform) -> None:
+        images, labels = load_digits(return_X_y=True)
+        train, held_out = train_test_split(np.arange(len(labels)), test_size=540, random_state=0, stratify=labels)
+        chosen = train if split == "train" else held_out
+        self.pixels = np.rint(images[chosen].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
+        self.labels = labels[chosen]
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.pixels[index])), int(self.labels[index])
+
+
+def load_data(source: str, network: nn.Module, batch_size: int = 128) -> DataLoader[tuple[Tensor, Tensor]]:
+    """Batches of (images (N, channels, height, width), labels (N,) int64), as ``network`` wants its input.
+
+    Args:
+        source: ``"digits"`` for the held-out digits, or the path of an image folder: a folder for each class, in the
+            alphabetical order of the network's classes. Where the folders are WordNet ids and the network has
+            ImageNet's 1,000 classes, the ids give the classes.
+
+    Raises:
+        FileNotFoundError: no such folder, or no images in it.
+        ValueError: more classes than the network has.
+    """
+    transform = evaluation_transform(network)
+    classes = int(network.num_classes)  # type: ignore[arg-type]
+    if source == "digits":
+        _check_classes(source, 10, classes)
+        return _batches(Digits("held-out", transform), batch_size)
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f'data {source}: no such folder; expected "digits" or a folder with one folder a class')
+    try:
+        images = ImageFolder(str(folder), transform)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"data {source}: no images there; expected one folder a class with images in each"
+        ) from error
+    _check_classes(source, len(images.classes), classes)
+    ids = ImageNetInfo().label_names()
+    if classes == len(ids) and set(images.classes) <= set(ids):
+        index = {wordnet_id: position for position, wordnet_id in enumerate(ids)}
+        images.target_transform = lambda rank: index[images.classes[rank]]
+    elif len(images.classes) < classes:
+        warnings.warn(
+            f"data {source}: {len(images.classes)} class folders for {classes} classes; they are taken for the first",
+            stacklevel=2,
+        )
+    return _batches(images, batch_size)
+
+
+def _check_classes(source: str, found: int, expected: int) -> None:
+    if found > expected:
+        raise ValueError(f"data {source}: {found} classes, and the network has {expected}")
+
+
+def _batches(images: Dataset[Any], batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
+    """In order. A loader draws a seed at each pass, even so: its own, or measuring would change the game."""
+    return DataLoader(images, batch_size, generator=torch.Generator())
+
+
+def evaluation_transform(network: nn.Module) -> Transform:
+    """timm's evaluation preprocessing for the network; images are read as RGB, which some networks do not take."""
+    config = resolve_model_data_config(network)
+    transform = create_transform(**config, is_training=False)
+    return Compose([Grayscale(), transform]) if config["input_size"][0] == 1 else transform

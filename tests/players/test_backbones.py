@@ -1,0 +1,125 @@
+import os
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+from torch import nn
+
+from players import input_space, load_backbone, load_data, percent_equal, predict
+
+
+@pytest.fixture
+def resnet20():
+    return load_backbone("cifar_resnet20", "random")
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(20, 0.27e6), (32, 0.46e6), (44, 0.66e6), (56, 0.85e6)])
+def test_cifar_resnets_have_the_sizes_of_the_paper(depth, parameters):
+    network = load_backbone(f"cifar_resnet{depth}", "random")
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(parameters, rel=0.02)
+    assert not network.training
+    assert network(torch.randn(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_input_space_comes_from_the_data_config(resnet20):
+    assert input_space(resnet20) == (3, (32, 32), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert input_space(load_backbone("digits_resnet8"))[:2] == (1, (8, 8))
+
+
+@pytest.mark.parametrize("name", ["cifar10_resnet20-12fca82f.th", "cifar10_resnet32-d509ac18.th"])
+def test_checkpoints_found_in_the_wild_load_unchanged(shared, name):
+    path = shared(f"weights/{name}")
+    network = load_backbone(f"cifar_resnet{name[14:16]}", path)
+    found = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    assert all(torch.equal(found[f"module.{k}"], v) for k, v in network.named_parameters())
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}, lambda s: {"model": s}])
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("suffix", [".pth", ".th"])
+def test_state_dicts_plain_or_nested(resnet20, tmp_path, wrap, prefix, suffix):
+    path = tmp_path / f"weights{suffix}"
+    torch.save(wrap({prefix + k: v for k, v in resnet20.state_dict().items()}), path)
+    loaded = load_backbone("cifar_resnet20", path)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), resnet20.parameters(), strict=True))
+
+
+def test_safetensors_and_another_number_of_classes(tmp_path):
+    network = load_backbone("cifar_resnet20", "random", num_classes=7)
+    save_file(network.state_dict(), tmp_path / "weights.safetensors")
+    loaded = load_backbone("cifar_resnet20", tmp_path / "weights.safetensors", num_classes=7)
+    assert torch.equal(loaded.linear.weight, network.linear.weight)
+    with pytest.raises(ValueError, match=r"linear.weight has shape \(7, 64\), expected \(10, 64\)"):
+        load_backbone("cifar_resnet20", tmp_path / "weights.safetensors")
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"nearest: .*cifar_resnet20"):
+        load_backbone("cifar_resnet21", "random")
+
+
+def test_weights_of_another_architecture_are_named_by_their_keys(resnet20, tmp_path):
+    torch.save(resnet20.state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"not of cifar_resnet32: layer1.3.conv1.weight is missing; .* more"):
+        load_backbone("cifar_resnet32", tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
+def test_truncated_weights_are_refused(resnet20, tmp_path, suffix, keep):
+    path = tmp_path / f"weights{suffix}"
+    save = torch.save if suffix == ".pth" else save_file
+    save(resnet20.state_dict(), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep if keep > 1 else keep * len(content))])
+    with pytest.raises(ValueError, match=f"weights.*{suffix}.*damaged"):
+        load_backbone("cifar_resnet20", path)
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_that_would_run_code_runs_none(tmp_path):
+    torch.save({"state_dict": Bomb(tmp_path / "ran")}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="would run code are refused"):
+        load_backbone("cifar_resnet20", tmp_path / "weights.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_missing_files_strange_suffixes_and_strange_contents(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        load_backbone("cifar_resnet20", tmp_path / "none.pth")
+    (tmp_path / "weights.txt").write_text("weights")
+    with pytest.raises(ValueError, match=r"expected one of \.safetensors"):
+        load_backbone("cifar_resnet20", tmp_path / "weights.txt")
+    torch.save({"state_dict": {"linear.weight": "a string"}}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="state dict of tensors"):
+        load_backbone("cifar_resnet20", tmp_path / "weights.pth")
+
+
+def test_without_a_hub_the_error_is_prompt(monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("timm.create_model", lambda *_, **__: pytest.fail("the slow download was tried"))
+    with pytest.raises(ConnectionError, match="--weights PATH or --weights random"):
+        load_backbone("resnet18")
+
+
+def test_a_network_without_pretrained_weights_says_so():
+    with pytest.raises(ValueError, match="no pretrained weights in timm"):
+        load_backbone("cifar_resnet20")
+
+
+def test_the_digits_network_is_shipped_and_scores_on_digits_it_never_saw():
+    network = load_backbone("digits_resnet8")
+    loader = load_data("digits", network)
+    classes, labels = predict(network, loader, torch.device("cpu"))
+    assert len(labels) == 540
+    assert percent_equal(classes, labels) > 98
+    assert isinstance(network, nn.Module)

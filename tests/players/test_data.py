@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.data import ImageNetInfo
+
+from players import input_space, load_backbone, load_data
+from players.data import Digits
+
+
+def folder_of(path, *classes, size=(40, 36)):
+    for value, name in enumerate(classes):
+        (path / name).mkdir(parents=True)
+        Image.new("RGB", size, (60 * value, 128, 255)).save(path / name / "image.png")
+    return path
+
+
+def test_the_two_splits_of_the_digits_share_no_image():
+    train, held_out = (Digits(split, np.asarray) for split in ("train", "held-out"))
+    assert (len(train), len(held_out)) == (1257, 540)
+    assert not {p.tobytes() for p in train.pixels} & {p.tobytes() for p in held_out.pixels}
+    assert np.bincount(held_out.labels).min() >= 50
+
+
+def test_images_come_as_the_network_wants_them(tmp_path):
+    network = load_backbone("cifar_resnet20", "random")
+    with pytest.warns(UserWarning, match="3 class folders for 10 classes"):
+        ((images, labels),) = load_data(str(folder_of(tmp_path, *"abc")), network)
+    assert images.shape == (3, 3, 32, 32)
+    assert labels.tolist() == [0, 1, 2]
+    space = input_space(network)
+    expected = (torch.tensor([0, 128, 255]) / 255 - torch.tensor(space.mean)) / torch.tensor(space.std)
+    torch.testing.assert_close(images[0, :, 16, 16], expected, atol=0.02, rtol=0)
+
+
+def test_a_network_for_grey_images_is_given_grey_ones(tmp_path):
+    ((images, _),) = load_data(str(folder_of(tmp_path, *"abcdefghij")), load_backbone("digits_resnet8"))
+    assert images.shape == (10, 1, 8, 8)
+
+
+def test_wordnet_ids_give_the_classes_of_imagenet(tmp_path):
+    ids = ImageNetInfo().label_names()
+    folder_of(tmp_path, ids[2], ids[990], ids[512])
+    network = load_backbone("resnet18", "random")
+    labels = torch.cat([labels for _, labels in load_data(str(tmp_path), network)])
+    assert sorted(labels.tolist()) == [2, 512, 990]
+
+
+def test_measuring_draws_nothing_from_the_games_random_numbers():
+    network = load_backbone("digits_resnet8")
+    before = torch.get_rng_state()
+    for _ in load_data("digits", network):
+        pass
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_folders_that_cannot_be_used_are_named(tmp_path):
+    network = load_backbone("cifar_resnet20", "random")
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        load_data(str(tmp_path / "none"), network)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="no images there"):
+        load_data(str(tmp_path / "empty"), network)
+    (tmp_path / "hollow" / "class").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="no images there"):
+        load_data(str(tmp_path / "hollow"), network)
+    with pytest.raises(ValueError, match="10 classes, and the network has 7"):
+        load_data("digits", load_backbone("cifar_resnet20", "random", num_classes=7))
+    with pytest.raises(ValueError, match="11 classes, and the network has 10"):
+        load_data(str(folder_of(tmp_path / "many", *"abcdefghijk")), network)
