@@ -1,0 +1,75 @@
+"""The journal: one line of JSON a round."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from zerosum.match import Match, Record, Watcher
+
+
+class Journal(Watcher):
+    """Appends every round to a file: round, payoff, each player's losses, and what was judged and measured.
+
+    Tensors are read ``every`` rounds at a time, so that a GPU is not made to wait in each round. A match that goes on
+    from an earlier round finds later lines removed. The first line, round 0, has what was measured before the game.
+    """
+
+    def __init__(self, path: Path, every: int = 50) -> None:
+        self.path = path
+        self.every = every
+        self._pending: list[Record] = []
+
+    def on_start(self, match: Match) -> None:
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        kept = [line for line in lines if _is_before(line, match.round)]
+        if not kept and match.round == 0:
+            measured = match.measured[-1][1] if match.measured else None
+            kept = [json.dumps({"round": 0} | ({"measured": measured} if measured else {}))]
+        self.path.write_text("".join(line + "\n" for line in kept))
+
+    def on_round(self, match: Match, record: Record) -> None:
+        self._pending.append(record)
+        if len(self._pending) >= self.every:
+            self.flush()
+
+    def on_end(self, match: Match) -> None:
+        self.flush()
+
+    def flush(self) -> None:
+        """Write all rounds that are not yet in the file."""
+        with self.path.open("a") as file:
+            file.writelines(json.dumps(_as_json(record)) + "\n" for record in self._pending)
+        self._pending.clear()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The lines of a journal."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _is_before(line: str, round: int) -> bool:
+    try:
+        return int(json.loads(line)["round"]) <= round
+    except ValueError:  # a line cut short when the process was killed
+        return False
+
+
+def _as_json(record: Record) -> dict[str, Any]:
+    line: dict[str, Any] = {"round": record.round, "payoff": _number(record.result.payoff)}
+    line["losses"] = {
+        player: {name: _number(value) for name, value in terms.items()}
+        for player, terms in record.result.losses.items()
+    }
+    if record.verdict is not None:
+        line |= record.verdict.figures | {"stationary": record.verdict.stationary}
+    if record.measured is not None:
+        line["measured"] = record.measured
+    return line
+
+
+def _number(value: Tensor) -> float | None:
+    number = value.item()
+    return number if math.isfinite(number) else None
