@@ -1,0 +1,86 @@
+"""AdaSG: data-free quantization as a zero-sum game (AAAI 2023, arXiv 2302.09572).
+
+A generator invents samples on which the quantized copy Q of a trained network P disagrees with it, neither too much
+nor too little; Q learns from P on them; the Balance Gap says when neither gains on the other any more.
+"""
+
+from dataclasses import dataclass
+
+from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from objectives import (
+    adaptability,
+    adaptability_band,
+    agreement_loss,
+    bn_alignment,
+    calibration_loss,
+    disagreement_loss,
+)
+from recipes.common.data_free import DataFreeOptions, Setting
+from zerosum import Game, Match, Player
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(DataFreeOptions):
+    """AdaSG: quantize a trained network to a few bits with no data, as a game between a generator and the copy."""
+
+    generator_lr: float = 1e-3
+    """Step size of the generator (Adam)."""
+    quantized_lr: float = 3e-4
+    """Step size of the quantized network (SGD, Nesterov momentum) at first; falls to 0 along a cosine. Published: 1e-4
+    for CIFAR, 1e-5 for ImageNet, in three steps of 0.1 over 80,000 rounds."""
+    low: float = 0.3
+    """Lower end of the band in which samples are wanted, as normalised entropy of P's and Q's disagreement, 0 to 1."""
+    high: float = 0.8
+    """Upper end of that band."""
+    disagreement: float = 0.1
+    """Weight of the generator's disagreement loss."""
+    agreement: float = 0.1
+    """Weight of the generator's agreement loss."""
+    bn_alignment: float = 1.0
+    """Weight of the generator's BatchNorm alignment."""
+    temperature: float = 20.0
+    """Softening of the quantized network's loss, in logits. Published: 20 for CIFAR, 5 for ImageNet."""
+
+    def check(self) -> None:
+        super().check()
+        self.check_at_least(0, "generator_lr", "quantized_lr", "disagreement", "agreement", "bn_alignment")
+        self.check_at_least(1e-3, "temperature")
+
+
+def recipe(config: Config) -> Match:
+    """The game of a generator and a quantized copy of ``config.backbone``."""
+    setting = Setting(config)
+    adam = Adam(setting.generator.parameters(), config.generator_lr, betas=(0.5, 0.999))
+    sgd = SGD(setting.student.parameters(), config.quantized_lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    generator = Player(
+        "generator",
+        setting.generator,
+        adam,
+        "maximize",
+        surrogate=lambda play: adaptability_band(play.p, play.q, config.low, config.high),
+        terms={
+            "disagreement": lambda play: config.disagreement * disagreement_loss(play.p, play.q, play.labels),
+            "agreement": lambda play: config.agreement * agreement_loss(play.p, play.q, play.labels),
+            "bn_alignment": lambda play: config.bn_alignment * bn_alignment(play.batch_stats, play.running_stats),
+        },
+    )
+    quantized = Player(
+        "quantized network",
+        setting.student,
+        sgd,
+        "minimize",
+        surrogate=lambda play: calibration_loss(play.p, play.q, config.temperature),
+        schedule=CosineAnnealingLR(sgd, max(1, config.rounds - config.warmup_rounds)),
+        sits_out=range(config.warmup_rounds),
+        on_entry=setting.calibrate,
+    )
+    game = Game(
+        maximizer=generator,
+        minimizer=quantized,
+        play=setting.play,
+        payoff=lambda play: adaptability(play.p, play.q).mean(),
+        sample=setting.sample,
+    )
+    return setting.match(game)

@@ -1,0 +1,151 @@
+"""What every game of data-free quantization has: a trained network, its quantized copy, a generator of images.
+
+A recipe adds what the two players want; the networks, the play, the measuring and what is kept are here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+import players
+from zerosum import Alternating, BalanceGap, Dynamics, Game, Match, Options, Outcome, Simultaneous
+
+DEFAULT_BACKBONE = "digits_resnet8"
+DYNAMICS: dict[str, Dynamics] = {"simultaneous": Simultaneous(), "alternating": Alternating()}
+_PICTURES = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFreeOptions(Options):
+    """Quantize a trained network to a few bits with no data."""
+
+    backbone: str = DEFAULT_BACKBONE
+    """The network to quantize: any timm name; cifar_resnet20, 32, 44, 56 too."""
+    weights: str | None = None
+    """Its weights: a .safetensors, .pth or .th file, or "random". Default: timm's pretrained ones."""
+    num_classes: int | None = None
+    """Classes of the network, where the weights have another number than the name stands for."""
+    data: str | None = None
+    """Real images, for measuring only: "digits", or a folder with one folder a class. Default: none; for the default
+    network, its held-out digits."""
+    bits: str = "w2a3"
+    """Bits of weights and activations, each 2 to 8, or 32 for full precision."""
+    rounds: int = 2000
+    """Rounds to play, one step of each player in each. AdaSG's authors play 80,000."""
+    warmup: int = 100
+    """First rounds, in which the generator moves alone; at most two fifths of all. AdaSG's authors: 800 of 80,000."""
+    batch_size: int = 16
+    """Images a round."""
+    calibration: int = 32
+    """Batches of generated images on which activation ranges are observed, when the quantized network comes in."""
+    conditioning: Literal["embedding", "batchnorm"] = "embedding"
+    """How the generator takes labels. Published: embedding for CIFAR, batchnorm for ImageNet."""
+    dynamics: Literal["simultaneous", "alternating"] = "simultaneous"
+    """Who moves when: both on the same images (published), or the quantized network on fresh ones."""
+    gap_every: int = 50
+    """Rounds from one reading of the Balance Gap to the next."""
+    gap_tolerance: float = 0.03
+    """The game is stationary when the gap's running mean stays this close to 0; the payoff lies in 0 to 1."""
+    stop_when_stationary: bool = False
+    """End the game as soon as it is stationary."""
+    measure_every: int = 1000
+    """Rounds from one measurement on the data to the next."""
+
+    def check(self) -> None:
+        super().check()
+        self.check_at_least(0, "warmup", "gap_tolerance")
+        self.check_at_least(1, "batch_size", "calibration", "gap_every", "measure_every")
+
+    @property
+    def warmup_rounds(self) -> int:
+        """``warmup``, cut to two fifths of all rounds."""
+        return min(self.warmup, self.rounds * 2 // 5)
+
+
+class Play(NamedTuple):
+    """One evaluation: labels (N,), logits (N, C) of P and Q, and the moments at P's BatchNorm layers."""
+
+    labels: Tensor
+    p: Tensor
+    q: Tensor
+    batch_stats: list[tuple[Tensor, Tensor]]
+    running_stats: list[tuple[Tensor, Tensor]]
+
+
+class Setting:
+    """The networks of a game of data-free quantization, on one device, and what is done with them.
+
+    ``teacher`` is P, frozen; ``student`` is Q, its quantized copy; ``generator`` makes images of latents and labels.
+
+    Raises:
+        ValueError, OSError: input that cannot be worked with (see :mod:`players`).
+    """
+
+    def __init__(self, config: DataFreeOptions) -> None:
+        self.config, self.device = config, config.torch_device
+        self.bits = players.Bits.parse(config.bits)
+        teacher = players.load_backbone(config.backbone, config.weights, config.num_classes, self.device)
+        self.teacher = teacher.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.student = players.quantize(self.teacher, *self.bits).requires_grad_(True)
+        self.taps = players.BatchNormTaps(self.teacher)
+        self.space = players.input_space(self.teacher)
+        self.classes = int(self.teacher.num_classes)  # type: ignore[arg-type]
+        self.generator = players.ConditionalGenerator(
+            self.classes, self.space.size, self.space.channels, conditioning=config.conditioning
+        )
+        self.generator.to(self.device).to(memory_format=torch.channels_last)
+        source = "digits" if config.data is None and config.backbone == DEFAULT_BACKBONE else config.data
+        self.examination = None
+        if source is not None:
+            loader = players.load_data(source, self.teacher)
+            self.examination = players.Examination(self.teacher, self.student, loader, self.device)
+        if config.warmup_rounds:
+            self.calibrate()  # for the warm-up; ranges are observed afresh when the student comes in
+
+    def sample(self) -> tuple[Tensor, Tensor]:
+        """Latents ~ N(0, I) and labels ~ U{0..C-1} for one batch."""
+        latents = self._latents(self.config.batch_size)
+        return latents, torch.randint(self.classes, latents.shape[:1], device=self.device)
+
+    def play(self, drawn: tuple[Tensor, Tensor]) -> Play:
+        """Images of ``drawn`` latents and labels, seen by both networks."""
+        images = self.generator(*drawn)
+        p, q = self.teacher(images), self.student(images)
+        return Play(drawn[1], p, q, self.taps.batch_stats, self.taps.running_stats)
+
+    @torch.no_grad()
+    def calibrate(self) -> None:
+        """Observe the student's activation ranges on images that the generator makes now."""
+        batches = (self.generator(*self.sample()) for _ in range(self.config.calibration))
+        title = "observing activation ranges"
+        players.calibrate(self.student, players.progress(batches, title, self.config.calibration))
+
+    def _latents(self, size: int) -> Tensor:
+        return torch.randn(size, self.generator.latent_dim, device=self.device)
+
+    def match(self, game: Game[Play]) -> Match:
+        """The match of such a game: Balance Gap, measurements, and what is kept at the end."""
+        config = self.config
+
+        def finish(match: Match, folder: Path) -> Outcome:
+            players.save_quantized(folder / "quantized.safetensors", self.student, config.backbone, self.bits)
+            labels = torch.arange(_PICTURES, device=self.device) % self.classes
+            with game.undisturbed():
+                images = self.generator(self._latents(_PICTURES), labels)
+                seen = self.teacher(images).argmax(dim=1)
+            players.draw_samples(folder / "samples.png", images, labels, seen, self.space)
+            return Outcome(*players.report(self.examination, match.measured, config.warmup_rounds))
+
+        return Match(
+            game,
+            DYNAMICS[config.dynamics],
+            config.rounds,
+            criterion=BalanceGap(self.sample(), config.gap_every, config.gap_tolerance),
+            stop_when_stationary=config.stop_when_stationary,
+            measure=self.examination,
+            measure_every=config.measure_every,
+            finish=finish,
+        )

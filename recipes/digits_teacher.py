@@ -1,0 +1,103 @@
+"""Train ``digits_resnet8``, the network that the AdaSG recipe quantizes by default, on scikit-learn's digits.
+
+``python -m zerosum.run recipes/digits_teacher.py --out runs/teacher`` writes network.safetensors, which is shipped as
+players/weights/digits_resnet8.safetensors. It is a game itself: the network lowers a weighted mean of the classes'
+losses, an adversary moves the weights to the classes that go worst (group DRO, Sagawa et al., ICLR 2020).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import timm
+import torch
+import torch.nn.functional as F
+from rich.table import Table
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+import players.backbones  # noqa: F401 (registers digits_resnet8)
+from players import load_data, percent_equal, predict
+from players.data import Digits, evaluation_transform
+from zerosum import Game, Match, Options, Outcome, Player, Simultaneous
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Options):
+    """Train digits_resnet8 on the training split of scikit-learn's digits; the held-out split only measures it."""
+
+    rounds: int = 2000
+    """Rounds to play, one step of the network each."""
+    batch_size: int = 64
+    """Images a round."""
+    lr: float = 0.1
+    """Step size of the network at the start; falls to 0 along a cosine."""
+    adversary_lr: float = 0.01
+    """Step size of the class weights' logits; 0 keeps the weights equal."""
+    max_shift: int = 1
+    """Training images are moved by up to this many pixels each way."""
+
+
+class Play(NamedTuple):
+    losses: Tensor  # (N,) cross-entropy
+    weights: Tensor  # (N,) of each sample's class; 1 where the classes weigh the same
+
+
+class ClassWeights(nn.Module):
+    """A distribution over classes."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, labels: Tensor) -> Tensor:
+        return (self.logits.softmax(0) * len(self.logits))[labels]
+
+
+def recipe(config: Config) -> Match:
+    """The network against a weighting of the classes."""
+    device = config.torch_device
+    network = timm.create_model("digits_resnet8", pretrained=False).to(device)
+    train = Digits("train", evaluation_transform(network))
+    images = torch.stack([image for image, _ in train]).to(device)  # type: ignore[attr-defined]
+    labels = torch.as_tensor(train.labels, device=device)
+    print(f"training split: mean {train.pixels.mean() / 255:.3f}, std {train.pixels.std() / 255:.3f}")
+    held_out = load_data("digits", network)
+    weights = ClassWeights(10).to(device)
+
+    def sample() -> tuple[Tensor, Tensor]:
+        chosen = torch.randint(len(labels), (config.batch_size,), device=device)
+        rows, columns = torch.randint(-config.max_shift, config.max_shift + 1, (2,)).tolist()
+        return images[chosen].roll((rows, columns), dims=(2, 3)), labels[chosen]
+
+    def play(batch: tuple[Tensor, Tensor]) -> Play:
+        batch_images, batch_labels = batch
+        losses = F.cross_entropy(network(batch_images), batch_labels, reduction="none")
+        return Play(losses, weights(batch_labels))
+
+    def accuracy() -> dict[str, float]:
+        network.eval()
+        top1 = percent_equal(*predict(network, held_out, device))
+        network.train()
+        return {"top1": top1}
+
+    def finish(match: Match, folder: Path) -> Outcome:
+        save_file(
+            {name: value.contiguous() for name, value in network.state_dict().items()}, folder / "network.safetensors"
+        )
+        top1 = match.measured[-1][1]["top1"]
+        table = Table("digits_resnet8", "top-1 (%)")
+        table.add_row("held-out digits", f"{top1:.2f}")
+        return Outcome({"top1": top1}, table)
+
+    sgd = SGD(network.parameters(), config.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    game = Game(
+        maximizer=Player("class weights", weights, SGD(weights.parameters(), config.adversary_lr), "maximize"),
+        minimizer=Player("network", network, sgd, "minimize", schedule=CosineAnnealingLR(sgd, max(1, config.rounds))),
+        play=play,
+        payoff=lambda play: (play.losses * play.weights).mean(),
+        sample=sample,
+    )
+    return Match(game, Simultaneous(), config.rounds, measure=accuracy, measure_every=200, finish=finish)

@@ -1,0 +1,34 @@
+"""Real networks for minutes: ``pytest -m slow``."""
+
+import json
+
+import pytest
+
+from zerosum.run import main
+
+pytestmark = pytest.mark.slow
+
+
+def summary(folder, *arguments):
+    assert main(["recipes/adasg.py", *arguments, "--out", str(folder)]) == 0
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_the_default_run_wins_back_what_rounding_lost(tmp_path):
+    found = summary(tmp_path / "run")
+    lost = found["teacher_top1"] - found["before_top1"]
+    assert lost >= 20
+    assert found["after_top1"] - found["before_top1"] >= 0.75 * lost
+
+
+def test_cifar_resnet20_in_four_bits(shared, tmp_path):
+    weights, data = shared("weights/cifar10_resnet20-12fca82f.th"), shared("data/cifar10")
+    options = ["--backbone", "cifar_resnet20", "--weights", str(weights), "--data", str(data), "--bits", "w4a4"]
+    found = summary(tmp_path / "run", *options, "--rounds", "2000", "--seed", "0")
+    assert found["teacher_top1"] == pytest.approx(91.6, abs=0.05)
+    assert found["after_top1"] >= 90.0
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_100", "tf_efficientnet_lite0", "regnety_002", "densenet121"])
+def test_timm_networks_play_at_their_own_size(name, tmp_path):
+    assert summary(tmp_path / "run", "--backbone", name, "--weights", "random", "--rounds", "2")["rounds"] == 2

@@ -1,0 +1,281 @@
+"""The command line as a user meets it, on the embedded network."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from PIL import Image
+
+from players import load_backbone, load_data, load_quantized, percent_equal, predict
+from zerosum.run import main
+
+SHORT = ["--rounds", "30", "--warmup", "10", "--gap-every", "5", "--calibration", "4", "--measure-every", "10"]
+FILES = {
+    "config.json",
+    "metrics.jsonl",
+    "summary.json",
+    "quantized.safetensors",
+    "samples.png",
+    "game.png",
+    "checkpoint.pt",
+}
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["adasg", *SHORT, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_run_leaves_what_the_readme_says(played):
+    assert {path.name for path in played.iterdir()} == FILES
+    summary = json.loads((played / "summary.json").read_text())
+    assert set(summary) == {
+        *("teacher_top1", "before_top1", "after_top1", "agreement"),
+        *("rounds", "seconds", "balance_gap", "stationary"),
+    }
+    assert summary["rounds"] == 30
+    assert summary["teacher_top1"] > 98
+    assert 0 < summary["before_top1"] < summary["teacher_top1"]
+    assert isinstance(summary["balance_gap"], float)
+    assert summary["stationary"] is False
+    config = json.loads((played / "config.json").read_text())
+    assert config["options"]["backbone"] == "digits_resnet8"
+    assert config["options"]["rounds"] == 30
+    assert config["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert {"recipe", "device", "git_commit", "command", "threads"} <= set(config)
+
+
+def test_the_journal_has_every_round_once_and_what_was_measured(played):
+    journal = lines(played)
+    assert [line["round"] for line in journal] == list(range(31))
+    assert [line["round"] for line in journal if "measured" in line] == [0, 10, 20, 30]
+    assert [line["round"] for line in journal if "balance_gap" in line] == [11, 16, 21, 26]
+    assert set(journal[5]["losses"]) == {"generator"}  # warm-up
+    assert set(journal[30]["losses"]) == {"generator", "quantized network"}
+    assert set(journal[30]["losses"]["generator"]) == {"surrogate", "disagreement", "agreement", "bn_alignment"}
+    line = journal[11]
+    assert line["balance_gap"] == pytest.approx(line["gain"] - line["drop"], abs=1e-6)
+
+
+def test_pictures_are_pictures(played):
+    for name in ("samples.png", "game.png"):
+        with Image.open(played / name) as image:
+            assert image.width > 300
+            assert len(image.convert("RGB").getcolors(2**24)) > 20
+
+
+def test_the_quantized_network_comes_back_as_it_was_measured(played):
+    network = load_quantized(played / "quantized.safetensors")
+    found = percent_equal(*predict(network, load_data("digits", network), torch.device("cpu")))
+    assert found == json.loads((played / "summary.json").read_text())["after_top1"]
+    assert len(network.conv1.weight[0].unique()) <= 4  # w2
+
+
+def test_a_seed_fixes_a_run_and_measuring_does_not_disturb_it(played, tmp_path):
+    assert main(["recipes/adasg.py", *SHORT, "--measure-every", "7", "--out", str(tmp_path / "again")]) == 0
+    assert main(["adasg", *SHORT, "--seed", "1", "--out", str(tmp_path / "other")]) == 0
+    a, b, other = (
+        torch.tensor([line["payoff"] for line in lines(f)[1:]])
+        for f in (played, tmp_path / "again", tmp_path / "other")
+    )
+    assert torch.equal(a, b)
+    assert not torch.equal(a, other)
+    assert (played / "quantized.safetensors").read_bytes() == (tmp_path / "again/quantized.safetensors").read_bytes()
+
+
+def test_without_data_the_run_says_that_accuracy_was_not_measured(tmp_path, capsys):
+    arguments = ["adasg", "--backbone", "cifar_resnet20", "--weights", "random", "--rounds", "2", "--calibration", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
+    assert "accuracy was not measured" in capsys.readouterr().out
+    assert json.loads((tmp_path / "run/summary.json").read_text())["after_top1"] is None
+
+
+def test_no_rounds_leave_a_network_that_was_only_rounded(tmp_path):
+    assert main(["adasg", "--rounds", "0", "--bits", "w8a8", "--out", str(tmp_path / "run")]) == 0
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["before_top1"] == summary["after_top1"] > summary["teacher_top1"] - 1
+    assert summary["rounds"] == 0
+
+
+@pytest.mark.parametrize("conditioning", ["embedding", "batchnorm"])
+@pytest.mark.parametrize("dynamics", ["simultaneous", "alternating"])
+def test_every_combination_of_parts_plays(dynamics, conditioning, tmp_path):
+    options = ["--dynamics", dynamics, "--conditioning", conditioning, "--out", str(tmp_path / "run")]
+    assert main(["adasg", *SHORT, *options]) == 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_run_on_cuda(tmp_path):
+    assert main(["adasg", *SHORT, "--device", "cuda", "--out", str(tmp_path / "run")]) == 0
+    assert json.loads((tmp_path / "run/summary.json").read_text())["teacher_top1"] > 98
+
+
+def test_help_names_every_option_with_meaning_and_default(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["recipes/adasg.py", "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for option in ("backbone", "weights", "data", "bits", "rounds", "batch-size", "seed", "device", "out", "resume"):
+        assert f"--{option}" in text
+    assert "(default: w2a3)" in text
+    assert "Images a round" in text
+
+
+def run_in_background(folder, *arguments):
+    command = [sys.executable, "-m", "zerosum.run", "adasg", "--warmup", "10", "--gap-every", "5", *arguments]
+    return subprocess.Popen([*command, "--out", str(folder)], stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_rounds(process, folder, rounds):
+    deadline = time.monotonic() + 120
+    while not (folder / "metrics.jsonl").exists() or len(lines(folder)) < rounds:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_an_interrupted_run_goes_on_to_the_same_end(number, tmp_path, capsys):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    options = ["--rounds", "200", "--measure-every", "50"]
+    process = run_in_background(broken, *options)
+    wait_for_rounds(process, broken, 50)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"adasg --resume {broken}" in out
+    assert not (broken / "summary.json").exists()
+
+    assert main(["adasg", "--resume", str(broken)]) == 0
+    assert main(["adasg", "--warmup", "10", "--gap-every", "5", *options, "--out", str(whole)]) == 0
+    assert lines(broken) == lines(whole)
+    assert (broken / "quantized.safetensors").read_bytes() == (whole / "quantized.safetensors").read_bytes()
+
+    assert main(["adasg", "--resume", str(broken)]) == 2
+    assert "that run is finished" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
+def test_a_killed_runs_journal_is_cut_back_to_its_checkpoint(tmp_path):
+    folder = tmp_path / "run"
+    process = run_in_background(folder, "--rounds", "120")
+    wait_for_rounds(process, folder, 40)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    played = len(lines(folder))
+    with (folder / "metrics.jsonl").open("a") as journal:  # rounds after the checkpoint, the last cut short
+        journal.write(json.dumps({"round": played}) + "\n" + '{"round": 99')
+    assert main(["adasg", "--resume", str(folder)]) == 0
+    assert [line["round"] for line in lines(folder)] == list(range(121))
+    assert "payoff" in lines(folder)[played]
+
+
+def refused(capsys, tmp_path, *arguments):
+    """The one line with which the command line refuses; nothing is written."""
+    out = tmp_path / "refused"
+    assert main([*arguments, "--out", str(out)]) == 2
+    assert not out.exists()
+    text = capsys.readouterr().err.strip()
+    assert len(text.splitlines()) == 1
+    assert text.startswith("zerosum: ")
+    return text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["adasg", "--backbone", "resnet19"], "nearest: resnet18"),
+        (["adasg", "--weights", "none.pth"], "none.pth: no such file"),
+        (["adasg", "--data", "nowhere"], "nowhere: no such folder"),
+        (["adasg", "--bits", "w0a4"], "'w0a4': 0 is neither 2 to 8 bits nor 32"),
+        (["adasg", "--bits", "w4"], "'w4': expected w<bits>a<bits>"),
+        (["adasg", "--bits", "foo"], "'foo': expected w<bits>a<bits>"),
+        (["adasg", "--backbone", "vit_tiny_patch16_224", "--weights", "random"], "no BatchNorm layer"),
+        (["adasg", "--batch-size", "0"], "--batch-size 0: expected a finite number, at least 1"),
+        (["adasg", "--rounds", "-1"], "--rounds -1: expected a finite number, at least 0"),
+        (["adasg", "--quantized-lr", "nan"], "--quantized-lr nan: expected a finite number, at least 0"),
+        (["adasg", "--seed", str(2**70)], f"--seed {2**70}: expected a finite number"),
+        (["recipes/none.py"], "recipes/none.py: no such file"),
+        (["adasgg"], "did you mean adasg?"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line(arguments, message, capsys, tmp_path):
+    assert message in refused(capsys, tmp_path, *arguments)
+
+
+def test_weights_that_cannot_be_used_are_refused(capsys, tmp_path):
+    def message(backbone, path):
+        return refused(capsys, tmp_path, "adasg", "--backbone", backbone, "--weights", str(path))
+
+    path = tmp_path / "weights.pth"
+    torch.save(load_backbone("cifar_resnet20", "random").state_dict(), path)
+    assert "not of cifar_resnet32: layer1.3.conv1.weight is missing" in message("cifar_resnet32", path)
+    path.write_bytes(path.read_bytes()[:5000])
+    assert "damaged" in message("cifar_resnet20", path)
+    path.write_bytes(pickle.dumps({"state_dict": Path}))
+    assert "would run code are refused" in message("cifar_resnet20", path)
+
+
+def test_data_that_cannot_be_used_are_refused(capsys, tmp_path):
+    network = ["--backbone", "cifar_resnet20", "--weights", "random"]
+    (tmp_path / "data").mkdir()
+    assert "no images there" in refused(capsys, tmp_path, "adasg", *network, "--data", str(tmp_path / "data"))
+    for name in range(11):
+        (tmp_path / "data" / str(name)).mkdir()
+        Image.new("RGB", (32, 32)).save(tmp_path / "data" / str(name) / "image.png")
+    assert "11 classes" in refused(capsys, tmp_path, "adasg", *network, "--data", str(tmp_path / "data"))
+
+
+def test_a_recipe_file_without_a_recipe_or_with_an_error_is_refused(capsys, tmp_path):
+    (tmp_path / "empty.py").write_text("")
+    assert "defines no recipe" in refused(capsys, tmp_path, str(tmp_path / "empty.py"))
+    (tmp_path / "broken.py").write_text("import nothing_of_that_name")
+    assert "ModuleNotFoundError" in refused(capsys, tmp_path, str(tmp_path / "broken.py"))
+
+
+def test_without_a_hub_pretrained_weights_are_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert "no connection to" in refused(capsys, tmp_path, "adasg", "--backbone", "resnet18.a1_in1k")
+
+
+def test_a_folder_with_another_run_is_left_alone(played, capsys):
+    before = {path.name: path.stat().st_mtime_ns for path in played.iterdir()}
+    assert main(["adasg", *SHORT, "--out", str(played)]) == 2
+    assert "holds another run" in capsys.readouterr().err
+    assert {path.name: path.stat().st_mtime_ns for path in played.iterdir()} == before
+
+
+def test_what_cannot_be_resumed_is_named(capsys, tmp_path):
+    assert main(["adasg", "--resume", str(tmp_path / "none")]) == 2
+    assert "no run there" in capsys.readouterr().err
+    folder = tmp_path / "run"
+    process = run_in_background(folder, "--rounds", "500")
+    wait_for_rounds(process, folder, 20)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert main(["adasg", "--resume", str(folder), "--bits", "w8a8"]) == 2
+    assert "--bits w8a8 differs from the run's w2a3" in capsys.readouterr().err
+    checkpoint = folder / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    assert main(["adasg", "--resume", str(folder)]) == 2
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_options_of_the_wrong_type_end_with_exit_code_2():
+    with pytest.raises(SystemExit) as ended:
+        main(["adasg", "--rounds", "many"])
+    assert ended.value.code == 2
