@@ -1,0 +1,29 @@
+"""The README's examples run, and its commands are those that CI runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_it_opens_with_the_two_commands():
+    assert blocks("sh")[:2] == [
+        "pip install -e . && python -m zerosum.run recipes/adasg.py\n",
+        "pip install -e '.[test]' && pytest\n",
+    ]
+
+
+def test_the_game_of_your_own_runs_as_it_stands():
+    (example,) = [block for block in blocks("python") if "Match(" in block]
+    result = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
+    rounds, *reason, x, y = result.stdout.split()
+    assert int(rounds) < 1000
+    assert reason[0] == "stationary:"
+    assert abs(float(x)) < 1e-3
+    assert abs(float(y)) < 1e-3
