@@ -52,8 +52,15 @@ class Game(Generic[PlayT]):
         return self.maximizer, self.minimizer
 
     def movers(self, round: int) -> list[Player]:
-        """The players that move in this round, counted from 0."""
-        return [player for player in self.players if player.moves_in(round)]
+        """The players that move in this round, counted from 0.
+
+        Raises:
+            ValueError: both sit it out.
+        """
+        movers = [player for player in self.players if player.moves_in(round)]
+        if not movers:
+            raise ValueError(f"both {self.maximizer.name!r} and {self.minimizer.name!r} sit out round {round}")
+        return movers
 
     @contextmanager
     def only(self, movers: Sequence[Player]) -> Iterator[None]:

@@ -23,7 +23,7 @@ class Options:
     rounds: int
     """Rounds to play; 0 plays none and leaves what the set-up gives."""
     seed: int = 0
-    """Seed of every random number; it fixes a run on a given machine and device."""
+    """Seed of every random number. On one machine's CPU it fixes a run; CUDA adds in an order of its own."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes CUDA where there is one."""
     out: Path | None = None

@@ -30,6 +30,14 @@ def test_sides_names_and_parameters_are_checked():
         player("x", "maximize", terms={"payoff": lambda _: torch.zeros(())})
 
 
+def test_somebody_has_to_move():
+    playing = game(player("x", "maximize", sits_out=range(2)), player("y", "minimize", sits_out=range(1)))
+    assert playing.movers(1) == [playing.minimizer]
+    assert playing.movers(2) == [playing.maximizer, playing.minimizer]
+    with pytest.raises(ValueError, match="both 'x' and 'y' sit out round 0"):
+        playing.movers(0)
+
+
 def test_a_player_moves_what_its_optimizer_holds_and_is_not_frozen():
     network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     network[0].bias.requires_grad_(False)
