@@ -6,7 +6,6 @@ RECIPE is the path of a recipe file (recipes/adasg.py) or the name of an install
 
 import argparse
 import dataclasses
-import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -126,7 +125,8 @@ def _play(match: Match, out: Path, console: Console) -> bool:
         "stationary": verdict.stationary if verdict else None,
     }
     run_folder.write_json(out / run_folder.SUMMARY, summary)
-    console.print(json.dumps(summary), soft_wrap=True)
+    judged = f"; {verdict.reason}" if verdict else ""
+    console.print(f"{match.round} rounds in {match.seconds:.0f} s{judged}", soft_wrap=True, highlight=False)
     console.print(f"kept in {out}", soft_wrap=True, highlight=False)
     return True
 
