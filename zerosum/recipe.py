@@ -40,14 +40,14 @@ class Options:
         self.check_at_least(0, "rounds", "seed")
 
     def check_at_least(self, minimum: float, *names: str) -> None:
-        """That these options are finite and no smaller than ``minimum``.
+        """That these options, where given, are finite and no smaller than ``minimum``.
 
         Raises:
             ValueError: one is not.
         """
         for name in names:
             value = getattr(self, name)
-            if not minimum <= value < 2**63:
+            if value is not None and not minimum <= value < 2**63:
                 raise ValueError(f"--{name.replace('_', '-')} {value}: expected a finite number, at least {minimum:g}")
 
     @property

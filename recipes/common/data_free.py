@@ -51,8 +51,8 @@ class DataFreeOptions(Options):
     """The game is stationary when the gap's running mean stays this close to 0; the payoff lies in 0 to 1."""
     stop_when_stationary: bool = False
     """End the game as soon as it is stationary."""
-    measure_every: int = 1000
-    """Rounds from one measurement on the data to the next."""
+    measure_every: int | None = None
+    """Rounds from one measurement on the data to the next. Default: an eighth of all."""
 
     def check(self) -> None:
         super().check()
@@ -146,6 +146,6 @@ class Setting:
             criterion=BalanceGap(self.sample(), config.gap_every, config.gap_tolerance),
             stop_when_stationary=config.stop_when_stationary,
             measure=self.examination,
-            measure_every=config.measure_every,
+            measure_every=config.measure_every or max(1, config.rounds // 8),
             finish=finish,
         )

@@ -206,6 +206,7 @@ def refused(capsys, tmp_path, *arguments):
         (["adasg", "--bits", "foo"], "'foo': expected w<bits>a<bits>"),
         (["adasg", "--backbone", "vit_tiny_patch16_224", "--weights", "random"], "no BatchNorm layer"),
         (["adasg", "--batch-size", "0"], "--batch-size 0: expected a finite number, at least 1"),
+        (["adasg", "--measure-every", "0"], "--measure-every 0: expected a finite number, at least 1"),
         (["adasg", "--rounds", "-1"], "--rounds -1: expected a finite number, at least 0"),
         (["adasg", "--quantized-lr", "nan"], "--quantized-lr nan: expected a finite number, at least 0"),
         (["adasg", "--seed", str(2**70)], f"--seed {2**70}: expected a finite number"),
