@@ -108,8 +108,8 @@ class BalanceGap:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up readings that :meth:`state_dict` gave."""
-        self._gaps.extend(state["gaps"])
-        self._means.extend(state["means"])
+        self._gaps = deque(state["gaps"], maxlen=self.window)
+        self._means = deque(state["means"], maxlen=self.window)
 
 
 @contextmanager

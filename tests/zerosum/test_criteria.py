@@ -57,6 +57,13 @@ def test_stationary_only_after_a_whole_window_within_the_tolerance():
     assert verdicts == [False, False, True]
 
 
+def test_a_state_takes_the_place_of_what_was_read_before():
+    criterion = BalanceGap(None, window=3)
+    criterion.load_state_dict({"gaps": [1.0, 2.0], "means": [1.0, 1.5]})
+    criterion.load_state_dict({"gaps": [5.0], "means": [5.0]})
+    assert criterion.state_dict() == {"gaps": [5.0], "means": [5.0]}
+
+
 def test_bad_settings_are_refused():
     for bad in ({"every": 0}, {"window": 0}, {"tolerance": -1.0}):
         with pytest.raises(ValueError, match="at least"):
