@@ -1,6 +1,7 @@
 """The generator: images from latents and labels."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from einops import rearrange
@@ -63,7 +64,7 @@ class ConditionalGenerator(nn.Module):
 
         norm: Callable[..., nn.Module] = nn.BatchNorm2d
         if conditioning == "batchnorm":
-            norm = lambda channels, eps=1e-5: ConditionalBatchNorm2d(num_classes, channels, eps)  # noqa: E731
+            norm = partial(ConditionalBatchNorm2d, num_classes)
         self.project = nn.Linear(latent_dim, 128 * self.start[0] * self.start[1])
         # The published code passes 0.8 where BatchNorm2d takes eps; its results come with it.
         self.stages = nn.ModuleList(
