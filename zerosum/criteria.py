@@ -1,15 +1,11 @@
 """Criteria: is this an equilibrium?"""
 
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
-
 from zerosum.game import Game
-from zerosum.player import Player
 
 
 @dataclass(frozen=True)
@@ -74,12 +70,14 @@ class BalanceGap:
 
     def before(self, game: Game[Any]) -> None:
         self._payoff_before = self._payoff(game)
-        self._minimizer_before = [p.detach().clone() for p in game.minimizer.parameters()]
+        self._minimizer_before = game.minimizer.values()
 
     def after(self, game: Game[Any]) -> Verdict:
         payoff_after = self._payoff(game)
-        with _holding(game.minimizer, self._minimizer_before):
-            payoff_between = self._payoff(game)
+        minimizer_after = game.minimizer.values()
+        game.minimizer.place(self._minimizer_before)
+        payoff_between = self._payoff(game)
+        game.minimizer.place(minimizer_after)
         return self._judge(payoff_between - self._payoff_before, payoff_between - payoff_after)
 
     def _payoff(self, game: Game[Any]) -> float:
@@ -110,18 +108,3 @@ class BalanceGap:
         """Take up readings that :meth:`state_dict` gave."""
         self._gaps = deque(state["gaps"], maxlen=self.window)
         self._means = deque(state["means"], maxlen=self.window)
-
-
-@contextmanager
-def _holding(player: Player, values: list[torch.Tensor]) -> Iterator[None]:
-    """The player's parameters at ``values`` inside, as they were outside."""
-    parameters = player.parameters()
-    kept = [p.detach().clone() for p in parameters]
-    with torch.no_grad():
-        for p, value in zip(parameters, values, strict=True):
-            p.copy_(value)
-        try:
-            yield
-        finally:
-            for p, value in zip(parameters, kept, strict=True):
-                p.copy_(value)

@@ -75,13 +75,19 @@ class Game(Generic[PlayT]):
                 parameter.requires_grad_(True)
 
     @contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """Evaluations inside carry no gradient and leave no trace in the players' buffers (running statistics)."""
+    def keeping_buffers(self) -> Iterator[None]:
+        """Plays evaluated inside leave no trace in the players' buffers (running statistics)."""
         buffers = [buffer for player in self.players for buffer in player.module.buffers()]
         kept = [buffer.clone() for buffer in buffers]
         try:
-            with torch.no_grad():
-                yield
+            yield
         finally:
-            for buffer, value in zip(buffers, kept, strict=True):
-                buffer.copy_(value)
+            with torch.no_grad():
+                for buffer, value in zip(buffers, kept, strict=True):
+                    buffer.copy_(value)
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Plays evaluated inside carry no gradient and leave no trace in the players' buffers."""
+        with self.keeping_buffers(), torch.no_grad():
+            yield

@@ -138,6 +138,8 @@ class Match:
         for player in movers:
             if player.schedule is not None:
                 player.schedule.step()
+            if player.average is not None:
+                player.average.update_parameters(player.module)
         self.round += 1
 
         entering = [p for p in self.game.movers(self.round) if p not in movers] if not self.over else []
@@ -165,11 +167,12 @@ class Match:
         return figures
 
     def state_dict(self) -> dict[str, Any]:
-        """Players, criterion, measurements, random-number generators and the round: enough to go on from here."""
+        """Players, dynamics, criterion, measurements, random-number generators, round: enough to go on from here."""
         return {
             "round": self.round,
             "seconds": self.seconds,
             "players": {player.name: player.state_dict() for player in self.game.players},
+            "dynamics": self.dynamics.state_dict(),
             "criterion": self.criterion.state_dict() if self.criterion is not None else None,
             "measured": self.measured,
             "verdict": vars(self.verdict) if self.verdict is not None else None,
@@ -181,6 +184,7 @@ class Match:
         """Stand where a match with the same options stood when :meth:`state_dict` was taken."""
         for player in self.game.players:
             player.load_state_dict(state["players"][player.name])
+        self.dynamics.load_state_dict(state["dynamics"])
         if self.criterion is not None:
             self.criterion.load_state_dict(state["criterion"])
         self._begun = True

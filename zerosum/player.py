@@ -4,9 +4,11 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
 
 Side = Literal["maximize", "minimize"]
 Term = Callable[[Any], Tensor]
@@ -32,6 +34,11 @@ class Player:
         schedule: a learning-rate schedule of ``optimizer``, stepped once after each round in which the player moved.
         sits_out: rounds, counted from 0, in which the player does not move: ``range(100)`` for the first hundred.
         on_entry: called when the player comes in: before a match, or after rounds that it sat out.
+        projection: maps the value of a moving parameter to the nearest allowed one; applied to each after every step
+            (:mod:`zerosum.projections` has the simplex, boxes and balls).
+        average: an average of the iterates, taken after each round in which the player moved:
+            ``AveragedModel(module)`` is uniform, with ``multi_avg_fn=get_ema_multi_avg_fn(0.999)`` exponential. It
+            takes no part in the game.
     """
 
     name: str
@@ -43,6 +50,8 @@ class Player:
     schedule: LRScheduler | None = None
     sits_out: Container[int] = ()
     on_entry: Callable[[], None] | None = None
+    projection: Callable[[Tensor], Tensor] | None = None
+    average: AveragedModel | None = None
 
     def __post_init__(self) -> None:
         if self.side not in ("maximize", "minimize"):
@@ -67,18 +76,49 @@ class Player:
         return stake | {name: term(play) for name, term in self.terms.items()}
 
     def step(self, gradients: Sequence[Tensor | None]) -> None:
-        """One step of the optimizer along ``gradients``, one a parameter of ``parameters()``; leaves no ``.grad``."""
+        """One step of the optimizer along ``gradients``, one a parameter of ``parameters()``, and the projection."""
+        self._optimize(gradients)
+        self.project()
+
+    def update(self, gradients: Sequence[Tensor | None]) -> list[Tensor]:
+        """What the optimizer would add to each parameter here. Its state moves on, the parameters stay."""
+        start = self.values()
+        self._optimize(gradients)
+        update = [p.detach() - value for p, value in zip(self.parameters(), start, strict=True)]
+        self.place(start)
+        return update
+
+    def values(self) -> list[Tensor]:
+        """Copies of the moving parameters' values, to return to with :meth:`place`."""
+        return [p.detach().clone() for p in self.parameters()]
+
+    @torch.no_grad()
+    def place(self, values: Sequence[Tensor]) -> None:
+        """Put the moving parameters at ``values``, as they are: nothing is projected."""
+        for p, value in zip(self.parameters(), values, strict=True):
+            p.copy_(value)
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Apply the projection, where there is one."""
+        if self.projection is not None:
+            for p in self.parameters():
+                p.copy_(self.projection(p))
+
+    def _optimize(self, gradients: Sequence[Tensor | None]) -> None:
+        """One step of the optimizer; leaves no ``.grad``."""
         for parameter, gradient in zip(self.parameters(), gradients, strict=True):
             parameter.grad = gradient
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Module, optimizer and schedule, as plain containers of tensors and numbers."""
+        """Module, optimizer, schedule and average, as plain containers of tensors and numbers."""
         return {
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule is not None else None,
+            "average": self.average.state_dict() if self.average is not None else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -87,3 +127,5 @@ class Player:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.schedule is not None:
             self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 import players
-from zerosum import Alternating, BalanceGap, Dynamics, Game, Match, Options, Outcome, Simultaneous
+from zerosum import DYNAMICS, BalanceGap, DynamicsName, Game, Match, Options, Outcome
 
 DEFAULT_BACKBONE = "digits_resnet8"
-DYNAMICS: dict[str, Dynamics] = {"simultaneous": Simultaneous(), "alternating": Alternating()}
 _PICTURES = 30
 
 
@@ -43,8 +42,8 @@ class DataFreeOptions(Options):
     """Batches of generated images on which activation ranges are observed, when the quantized network comes in."""
     conditioning: Literal["embedding", "batchnorm"] = "embedding"
     """How the generator takes labels. Published: embedding for CIFAR, batchnorm for ImageNet."""
-    dynamics: Literal["simultaneous", "alternating"] = "simultaneous"
-    """Who moves when: both on the same images (published), or the quantized network on fresh ones."""
+    dynamics: DynamicsName = "simultaneous"
+    """The rule by which the players move (docs/games.md). Published: simultaneous, both on the same images."""
     gap_every: int = 50
     """Rounds from one reading of the Balance Gap to the next."""
     gap_tolerance: float = 0.03
@@ -141,7 +140,7 @@ class Setting:
 
         return Match(
             game,
-            DYNAMICS[config.dynamics],
+            DYNAMICS[config.dynamics](),
             config.rounds,
             criterion=BalanceGap(self.sample(), config.gap_every, config.gap_tolerance),
             stop_when_stationary=config.stop_when_stationary,

@@ -1,0 +1,82 @@
+"""What every dynamics is made of: one evaluation of a game, with each player's gradient of its own loss.
+
+In the equations of this package x is the maximizer's parameters, y the minimizer's, w both; f is the payoff and
+``F(w) = (-∇x f, ∇y f)`` the game's vector field, along whose negative everybody moves; η is a step size. An optimizer
+other than SGD takes its own step along the same gradient, a player's private terms add theirs to F, and a player with
+a projection is projected after each step.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zerosum.game import Game
+from zerosum.player import Player
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round came to: detached scalars, still on the device they were computed on.
+
+    ``losses`` holds, for each player that moved, its terms by name, at the last point of the round that it moved from.
+    """
+
+    payoff: Tensor
+    losses: dict[str, dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One play: its payoff, and for each mover its losses by name and its gradient, one a parameter that it moves."""
+
+    payoff: Tensor
+    losses: dict[Player, dict[str, Tensor]]
+    gradients: dict[Player, Sequence[Tensor | None]]
+
+    @property
+    def round(self) -> Round:
+        """The record of a round that this evaluation stands for."""
+        losses = {p.name: {name: value.detach() for name, value in terms.items()} for p, terms in self.losses.items()}
+        return Round(self.payoff.detach(), losses)
+
+
+def evaluate(game: Game[Any], movers: Sequence[Player], sample: Any, create_graph: bool = False) -> Evaluation:
+    """Play once at ``sample``, each network forward once; every mover's gradient is of its own loss and parameters.
+
+    A gradient is None where the loss does not reach the parameter. With ``create_graph`` the gradients can be
+    differentiated once more.
+    """
+    with game.only(movers):
+        play = game.play(sample)
+        payoff = game.payoff(play)
+    losses = {player: player.losses(play, payoff) for player in movers}
+    gradients: dict[Player, Sequence[Tensor | None]] = {}
+    for player in movers:
+        loss = torch.stack(list(losses[player].values())).sum()
+        gradients[player] = torch.autograd.grad(
+            loss,
+            player.parameters(),
+            retain_graph=create_graph or player is not movers[-1],
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+    return Evaluation(payoff, losses, gradients)
+
+
+class Dynamics(ABC):
+    """A rule of update: one call of :meth:`step` is one round. A rule with a memory belongs to one match."""
+
+    @abstractmethod
+    def step(self, game: Game[Any], movers: Sequence[Player]) -> Round:
+        """Move ``movers``, the players of ``game`` that do not sit out this round."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rule remembers from round to round, as plain containers of tensors and numbers."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (most rules remember nothing)
+        """Take up a memory that :meth:`state_dict` gave."""
