@@ -1,6 +1,17 @@
 """Two-player min-max games on PyTorch: players, a payoff, dynamics, criteria, and the match that plays them."""
 
-from zerosum.criteria import BalanceGap, Criterion, Verdict
+from zerosum.criteria import (
+    AllOf,
+    AnyOf,
+    BalanceGap,
+    BestResponse,
+    Criterion,
+    DualityGap,
+    Exploitability,
+    GradientNorm,
+    Patience,
+    Verdict,
+)
 from zerosum.dynamics import (
     DYNAMICS,
     Alternating,
@@ -17,6 +28,7 @@ from zerosum.dynamics import (
     SymplecticGradientAdjustment,
     evaluate,
 )
+from zerosum.finite import MixedStrategy, extragradient_step, matrix_game
 from zerosum.game import Game
 from zerosum.match import Match, Outcome, Record, Watcher
 from zerosum.player import Player, Side, Term
@@ -24,21 +36,29 @@ from zerosum.recipe import Options
 
 __all__ = [
     "DYNAMICS",
+    "AllOf",
     "Alternating",
+    "AnyOf",
     "BalanceGap",
+    "BestResponse",
     "ConsensusOptimization",
     "Criterion",
+    "DualityGap",
     "Dynamics",
     "DynamicsName",
     "Evaluation",
+    "Exploitability",
     "Extragradient",
     "Field",
     "Game",
+    "GradientNorm",
     "Lookahead",
     "Match",
+    "MixedStrategy",
     "Optimistic",
     "Options",
     "Outcome",
+    "Patience",
     "Player",
     "Record",
     "Round",
@@ -49,4 +69,6 @@ __all__ = [
     "Verdict",
     "Watcher",
     "evaluate",
+    "extragradient_step",
+    "matrix_game",
 ]

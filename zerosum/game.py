@@ -51,6 +51,10 @@ class Game(Generic[PlayT]):
         """Maximizer, minimizer."""
         return self.maximizer, self.minimizer
 
+    def opponent(self, player: Player) -> Player:
+        """The other player."""
+        return self.minimizer if player is self.maximizer else self.maximizer
+
     def movers(self, round: int) -> list[Player]:
         """The players that move in this round, counted from 0.
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from rich.console import RenderableType
 
-from zerosum.criteria import Criterion, Verdict
+from zerosum.criteria.base import Criterion, Verdict
 from zerosum.dynamics import Dynamics, Round
 from zerosum.game import Game
 

@@ -1,41 +1,14 @@
-"""Criteria: is this an equilibrium?"""
+"""The Balance Gap of AdaSG."""
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from zerosum.criteria.base import Criterion, Verdict
 from zerosum.game import Game
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What a criterion found after a round: the figures behind it, whether it holds, and why, in words."""
-
-    figures: dict[str, float]
-    stationary: bool
-    reason: str
-
-
-class Criterion(Protocol):
-    """Watches rounds in which both players move, every ``every`` of them."""
-
-    every: int
-
-    def before(self, game: Game[Any]) -> None:
-        """Look at the game before the round."""
-        ...
-
-    def after(self, game: Game[Any]) -> Verdict:
-        """Look at it after the round, and judge."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
-
-
-class BalanceGap:
+class BalanceGap(Criterion):
     """What the maximizer gained in a round, less what the minimizer took back, on one fixed probe.
 
     With R the payoff on the probe, x the maximizer and y the minimizer: ``gain = R(x', y) - R(x, y)``,
