@@ -27,10 +27,11 @@ from zerosum.dynamics import (
     Simultaneous,
     SymplecticGradientAdjustment,
     evaluate,
+    make_dynamics,
 )
 from zerosum.finite import MixedStrategy, extragradient_step, matrix_game
 from zerosum.game import Game
-from zerosum.match import Match, Outcome, Record, Watcher
+from zerosum.match import Contest, Match, Outcome, Record, Watcher
 from zerosum.player import Player, Side, Term
 from zerosum.recipe import Options
 
@@ -42,6 +43,7 @@ __all__ = [
     "BalanceGap",
     "BestResponse",
     "ConsensusOptimization",
+    "Contest",
     "Criterion",
     "DualityGap",
     "Dynamics",
@@ -70,5 +72,6 @@ __all__ = [
     "Watcher",
     "evaluate",
     "extragradient_step",
+    "make_dynamics",
     "matrix_game",
 ]

@@ -34,6 +34,20 @@ class Outcome:
     table: RenderableType
 
 
+@dataclass(eq=False)
+class Contest:
+    """Matches to be looked at side by side: the same game by several rules, say.
+
+    Args:
+        matches: makes each match, by a name that can be a folder's. They are made and played one after another, each
+            from the run's seed, as if it were alone.
+        finish: writes what the contest leaves behind into a folder, and says what came of the matches played.
+    """
+
+    matches: Mapping[str, Callable[[], "Match"]]
+    finish: Callable[[Mapping[str, "Match"], Path], Outcome]
+
+
 class Watcher:
     """Is told what happens in a match. Override what is of interest; a watcher changes nothing in the game."""
 
@@ -133,13 +147,14 @@ class Match:
         if judge is not None:
             judge.before(self.game)
         result = self.dynamics.step(self.game, movers)
+        for player in movers:
+            if player.average is not None:
+                player.average.update_parameters(player.module)
         verdict = judge.after(self.game) if judge is not None else None
         self.verdict = verdict or self.verdict
         for player in movers:
             if player.schedule is not None:
                 player.schedule.step()
-            if player.average is not None:
-                player.average.update_parameters(player.module)
         self.round += 1
 
         entering = [p for p in self.game.movers(self.round) if p not in movers] if not self.over else []

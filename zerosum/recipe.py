@@ -1,4 +1,4 @@
-"""A recipe: one Python file with a typed ``Config`` and a function ``recipe(config) -> Match``."""
+"""A recipe: one Python file with a typed ``Config`` and a function ``recipe(config) -> Match`` (or ``Contest``)."""
 
 import difflib
 import importlib
@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from zerosum.match import Match
+from zerosum.match import Contest, Match
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,16 @@ class Options:
             if value is not None and not minimum <= value < 2**63:
                 raise ValueError(f"--{name.replace('_', '-')} {value}: expected a finite number, at least {minimum:g}")
 
+    def check_each_once(self, name: str) -> None:
+        """That the option, a list, names something, and nothing twice.
+
+        Raises:
+            ValueError: it does not.
+        """
+        values = getattr(self, name)
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"--{name.replace('_', '-')} {' '.join(values)}: expected one or more, each once")
+
     @property
     def torch_device(self) -> torch.device:
         """The device that ``device`` stands for on this machine.
@@ -70,7 +80,7 @@ class Recipe:
 
     name: str
     config: type[Options]
-    make: Callable[[Options], Match]
+    make: Callable[[Options], Match | Contest]
 
 
 def installed() -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import players
-from zerosum import DYNAMICS, BalanceGap, DynamicsName, Game, Match, Options, Outcome
+from zerosum import BalanceGap, DynamicsName, Game, Match, Options, Outcome, make_dynamics
 
 DEFAULT_BACKBONE = "digits_resnet8"
 _PICTURES = 30
@@ -44,6 +44,8 @@ class DataFreeOptions(Options):
     """How the generator takes labels. Published: embedding for CIFAR, batchnorm for ImageNet."""
     dynamics: DynamicsName = "simultaneous"
     """The rule by which the players move (docs/games.md). Published: simultaneous, both on the same images."""
+    adjustment: float = 1e-3
+    """Weight of what consensus and symplectic play add. The losses curve strongly: 0.1 breaks the default network."""
     gap_every: int = 50
     """Rounds from one reading of the Balance Gap to the next."""
     gap_tolerance: float = 0.03
@@ -55,7 +57,7 @@ class DataFreeOptions(Options):
 
     def check(self) -> None:
         super().check()
-        self.check_at_least(0, "warmup", "gap_tolerance")
+        self.check_at_least(0, "warmup", "gap_tolerance", "adjustment")
         self.check_at_least(1, "batch_size", "calibration", "gap_every", "measure_every")
 
     @property
@@ -136,11 +138,13 @@ class Setting:
                 images = self.generator(self._latents(_PICTURES), labels)
                 seen = self.teacher(images).argmax(dim=1)
             players.draw_samples(folder / "samples.png", images, labels, seen, self.space)
-            return Outcome(*players.report(self.examination, match.measured, config.warmup_rounds))
+            figures, table = players.report(self.examination, match.measured, config.warmup_rounds)
+            gap = match.verdict.figures["balance_gap_mean"] if match.verdict is not None else None
+            return Outcome(figures | {"balance_gap": gap}, table)
 
         return Match(
             game,
-            DYNAMICS[config.dynamics](),
+            make_dynamics(config.dynamics, config.adjustment),
             config.rounds,
             criterion=BalanceGap(self.sample(), config.gap_every, config.gap_tolerance),
             stop_when_stationary=config.stop_when_stationary,

@@ -45,7 +45,7 @@ def test_a_run_leaves_what_the_readme_says(played):
     summary = json.loads((played / "summary.json").read_text())
     assert set(summary) == {
         *("teacher_top1", "before_top1", "after_top1", "agreement"),
-        *("rounds", "seconds", "balance_gap", "stationary"),
+        *("rounds", "seconds", "balance_gap", "stationary", "reason"),
     }
     assert summary["rounds"] == 30
     assert summary["teacher_top1"] > 98

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import StepLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.zerosum.games import bilinear, position
-from zerosum import BalanceGap, Game, Match, Player, Simultaneous, Watcher
+from zerosum import BalanceGap, Criterion, Game, Match, Player, Simultaneous, Verdict, Watcher
 
 
 class Diary(Watcher):
@@ -54,6 +55,23 @@ def test_a_criterion_judges_only_rounds_that_both_play():
     assert match.verdict is not None
 
 
+def test_averages_are_taken_each_round_before_the_criterion_looks():
+    """y = 1, 0.9, 0.8 where x stays at 1: their mean over the rounds played, uniform and exponential."""
+    for average, expected in ((None, [0.9, 0.85, 0.8]), (get_ema_multi_avg_fn(0.5), [0.9, 0.85, 0.775])):
+        game = bilinear(1.0, 1.0, 0.1)
+        game.maximizer.optimizer.param_groups[0]["lr"] = 0.0
+        game.minimizer.average = AveragedModel(game.minimizer.module, multi_avg_fn=average)
+        found = []
+
+        class Reader(Criterion):
+            def after(self, game, found=found):
+                found.append(game.minimizer.average.module.value.item())
+                return Verdict({}, False, "")
+
+        Match(game, Simultaneous(), rounds=3, criterion=Reader()).play()
+        assert found == pytest.approx(expected)
+
+
 def test_schedules_step_once_a_round_that_the_player_moves_in():
     game = bilinear(1.0, 1.0, 1.0)
     game.minimizer.schedule = StepLR(game.minimizer.optimizer, step_size=1, gamma=0.5)
@@ -95,7 +113,7 @@ def noisy_match(rounds):
     one, two = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), nn.Linear(3, 3)
     adam, sgd = Adam(one.parameters(), 0.01), SGD(two.parameters(), 0.01, momentum=0.9)
     game = Game(
-        Player("one", one, adam, "maximize"),
+        Player("one", one, adam, "maximize", average=AveragedModel(one)),
         Player("two", two, sgd, "minimize", schedule=StepLR(sgd, 5), sits_out=range(3)),
         play=lambda latents: two(one(latents)),
         payoff=lambda play: play.square().mean() - play.mean(),
@@ -105,7 +123,7 @@ def noisy_match(rounds):
     match = Match(
         game, Simultaneous(), rounds, criterion, measure=lambda: {"w": two.weight[0, 0].item()}, measure_every=4
     )
-    return match, one, two
+    return match, one, two, game.maximizer.average
 
 
 def test_a_match_taken_up_from_its_state_is_the_one_that_never_stopped():

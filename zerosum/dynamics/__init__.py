@@ -16,7 +16,7 @@ from zerosum.dynamics.symplectic import SymplecticGradientAdjustment
 DynamicsName = Literal[
     "simultaneous", "alternating", "extragradient", "optimistic", "lookahead", "consensus", "symplectic"
 ]
-DYNAMICS: dict[DynamicsName, Callable[[], Dynamics]] = {
+DYNAMICS: dict[DynamicsName, Callable[..., Dynamics]] = {
     "simultaneous": Simultaneous,
     "alternating": Alternating,
     "extragradient": Extragradient,
@@ -25,7 +25,13 @@ DYNAMICS: dict[DynamicsName, Callable[[], Dynamics]] = {
     "consensus": ConsensusOptimization,
     "symplectic": SymplecticGradientAdjustment,
 }
-"""Each of the dynamics with its defaults, by the name that command lines call it."""
+"""Each of the dynamics, by the name that command lines call it; called without arguments it has its defaults."""
+
+
+def make_dynamics(name: DynamicsName, adjustment: float = 1.0) -> Dynamics:
+    """The dynamics of that name; ``adjustment`` is consensus' γ and symplectic's λ, and nothing to the others."""
+    return DYNAMICS[name](adjustment) if name in ("consensus", "symplectic") else DYNAMICS[name]()
+
 
 __all__ = [
     "DYNAMICS",
@@ -42,4 +48,5 @@ __all__ = [
     "Simultaneous",
     "SymplecticGradientAdjustment",
     "evaluate",
+    "make_dynamics",
 ]

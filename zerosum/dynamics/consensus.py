@@ -23,7 +23,7 @@ class ConsensusOptimization(Dynamics):
         ValueError: ``gamma`` is negative.
     """
 
-    def __init__(self, gamma: float = 0.1) -> None:
+    def __init__(self, gamma: float = 1.0) -> None:
         if gamma < 0:
             raise ValueError(f"consensus optimization: gamma is at least 0; got {gamma}")
         self.gamma = gamma

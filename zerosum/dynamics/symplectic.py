@@ -28,7 +28,7 @@ class SymplecticGradientAdjustment(Dynamics):
         ValueError: ``adjustment`` is negative.
     """
 
-    def __init__(self, adjustment: float = 0.1, align: bool = True) -> None:
+    def __init__(self, adjustment: float = 1.0, align: bool = True) -> None:
         if adjustment < 0:
             raise ValueError(f"symplectic gradient adjustment: lambda is at least 0; got {adjustment}")
         self.adjustment, self.align = adjustment, align

@@ -11,10 +11,11 @@ from rich.table import Table
 from zerosum.match import Match, Record, Watcher
 
 _SECONDS_A_LINE = 10.0
+_SECONDS_A_MEASUREMENT = 1.0
 
 
 class ConsoleWatcher(Watcher):
-    """A live panel on a terminal; elsewhere a plain line every ten seconds and at each measurement."""
+    """A live panel on a terminal; elsewhere a plain line every ten seconds, at a measurement and at the end."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -41,10 +42,11 @@ class ConsoleWatcher(Watcher):
         now = time.monotonic()
         rate = (record.round - self._first_round) / max(now - self._started, 1e-9)
         self._progress.update(self._task, completed=record.round, rate=f"{rate:.1f}/s")
+        wait = _SECONDS_A_MEASUREMENT if record.measured else _SECONDS_A_LINE
         if self._live is not None and now - self._newest_line >= 0.25:
             self._newest_line = now
             self._live.update(Panel(Group(self._progress, _rows(match, record)), title="match"))
-        elif self._live is None and (now - self._newest_line >= _SECONDS_A_LINE or record.measured):
+        elif self._live is None and (now - self._newest_line >= wait or match.over):
             self._newest_line = now
             left = (match.rounds - record.round) / rate
             self.console.print(_line(match, record, rate, left), soft_wrap=True, highlight=False)
@@ -61,11 +63,11 @@ def _figures(match: Match, record: Record) -> dict[str, str]:
     for player, terms in record.result.losses.items():
         values[f"{player} loss"] = f"{sum(value.item() for value in terms.values()):.4f}"
     if match.verdict is not None:
-        figures = " ".join(f"{name} {value:+.4f}" for name, value in match.verdict.figures.items())
+        figures = " ".join(f"{name} {value:+.4g}" for name, value in match.verdict.figures.items())
         values["criterion"] = f"{figures} ({match.verdict.reason})"
     if match.measured:
         round, measured = match.measured[-1]
-        values["measured"] = " ".join(f"{name} {value:.2f}" for name, value in measured.items()) + f" (round {round})"
+        values["measured"] = " ".join(f"{name} {value:.4g}" for name, value in measured.items()) + f" (round {round})"
     return values
 
 
