@@ -1,3 +1,4 @@
+import os
 import warnings
 from pathlib import Path
 
@@ -7,6 +8,10 @@ from hypothesis import settings
 
 settings.register_profile("zerosum", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("zerosum")
+
+# Most tensors here are small: a second thread costs more than it gives, and much more on a machine that is not idle.
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+torch.set_num_threads(1)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import platform
 import shlex
@@ -70,8 +71,17 @@ def read_options(folder: Path) -> dict[str, Any]:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write ``content`` aside, then put it in place: a reader never sees half a file."""
     aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    aside.write_text(json.dumps(finite(content), indent=2, default=str) + "\n")
     os.replace(aside, path)
+
+
+def finite(value: Any) -> Any:
+    """``value`` with null for numbers that JSON has no word for: NaN and the infinities."""
+    if isinstance(value, Mapping):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:

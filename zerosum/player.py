@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
@@ -25,8 +25,8 @@ class Player:
     Args:
         name: what displays, journals and errors call it; unique in the game.
         module: owns the parameters; any ``nn.Module``.
-        optimizer: any ``torch.optim`` optimizer over (some of) the module's parameters. Those it holds are those that
-            move.
+        optimizer: any ``torch.optim`` optimizer over (some of) the module's parameters, but LBFGS, which evaluates
+            the loss itself. Those it holds are those that move.
         side: whether the player raises or lowers the payoff.
         surrogate: a term that takes the place of ±payoff in the player's loss, where the contested payoff itself is
             a poor thing to follow (a GAN's non-saturating loss, AdaSG's band).
@@ -39,6 +39,9 @@ class Player:
         average: an average of the iterates, taken after each round in which the player moved:
             ``AveragedModel(module)`` is uniform, with ``multi_avg_fn=get_ema_multi_avg_fn(0.999)`` exponential. It
             takes no part in the game.
+
+    Raises:
+        ValueError: another side, LBFGS, or a term by a reserved name.
     """
 
     name: str
@@ -56,6 +59,10 @@ class Player:
     def __post_init__(self) -> None:
         if self.side not in ("maximize", "minimize"):
             raise ValueError(f'player {self.name!r}: side is "maximize" or "minimize", not {self.side!r}')
+        if isinstance(self.optimizer, LBFGS):
+            raise ValueError(
+                f"player {self.name!r}: LBFGS evaluates the loss itself; take one that steps on a gradient"
+            )
         if reserved := {"payoff", "surrogate"} & set(self.terms):
             raise ValueError(f"player {self.name!r}: a private term may not be called {reserved.pop()!r}")
 

@@ -1,12 +1,10 @@
 """The journal: one line of JSON a round."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
+from zerosum.folder import finite
 from zerosum.match import Match, Record, Watcher
 
 
@@ -41,7 +39,7 @@ class Journal(Watcher):
     def flush(self) -> None:
         """Write all rounds that are not yet in the file."""
         with self.path.open("a") as file:
-            file.writelines(json.dumps(_as_json(record)) + "\n" for record in self._pending)
+            file.writelines(json.dumps(finite(_as_json(record))) + "\n" for record in self._pending)
         self._pending.clear()
 
 
@@ -58,18 +56,12 @@ def _is_before(line: str, round: int) -> bool:
 
 
 def _as_json(record: Record) -> dict[str, Any]:
-    line: dict[str, Any] = {"round": record.round, "payoff": _number(record.result.payoff)}
+    line: dict[str, Any] = {"round": record.round, "payoff": record.result.payoff.item()}
     line["losses"] = {
-        player: {name: _number(value) for name, value in terms.items()}
-        for player, terms in record.result.losses.items()
+        player: {name: value.item() for name, value in terms.items()} for player, terms in record.result.losses.items()
     }
     if record.verdict is not None:
         line |= record.verdict.figures | {"stationary": record.verdict.stationary}
     if record.measured is not None:
         line["measured"] = record.measured
     return line
-
-
-def _number(value: Tensor) -> float | None:
-    number = value.item()
-    return number if math.isfinite(number) else None
