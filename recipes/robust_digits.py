@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from rich import get_console
+from rich.progress import track
 from rich.table import Table
 from safetensors.torch import save_file
 from sklearn.datasets import load_digits
@@ -42,7 +44,7 @@ class Config(Options):
     attack_steps: int = 40
     """Steps of the attack that measures robustness."""
     attack_starts: int = 3
-    """Random starts of that attack; an image counts as withstood if it was classified right against all."""
+    """Random starts of that attack; an image is withstood that is classified right as it is, and against all."""
 
     def check(self) -> None:
         super().check()
@@ -102,7 +104,7 @@ def recipe(config: Config) -> Contest:
             *(nn.Flatten(), nn.Linear(32 * 4 * 4, 64), nn.ReLU(), nn.Linear(64, 10)),
         ).to(device)
         images = PerturbedImages(train)
-        sign = RMSprop(images.parameters(), config.epsilon / 4, alpha=0)  # g / |g|
+        sign = RMSprop(images.parameters(), config.epsilon / 4, alpha=0, eps=1e-30)  # g / |g|
         attacker = perturbations(images, sign, config.epsilon)
         game: Game[Play] = Game(
             maximizer=attacker if adversarial else replace(attacker, sits_out=range(config.rounds)),
@@ -120,16 +122,18 @@ def recipe(config: Config) -> Contest:
     def finish(matches: Mapping[str, Match], folder: Path) -> Outcome:
         table = Table("training", "clean accuracy (%)", f"robust accuracy (%), ε = {config.epsilon:g}")
         figures, shown = {}, {}
+        on_terminal = get_console().is_terminal
         for name, played in matches.items():
             torch.manual_seed(config.seed)
             classifier = played.game.minimizer
-            found = [attack(classifier, test, test_labels, config) for _ in range(config.attack_starts)]
+            starts = track(range(config.attack_starts), f"attacking: {name}", transient=True, disable=not on_terminal)
+            found = [attack(classifier, test, test_labels, config) for _ in starts]
             with torch.no_grad():
-                withstood = torch.stack([classifier.module(x).argmax(1) == test_labels for x in found]).all(dim=0)
-                seen = classifier.module(found[-1]).argmax(1)
+                seen = [classifier.module(images).argmax(dim=1) for images in (test, *found)]
+            withstood = torch.stack([labels == test_labels for labels in seen]).all(dim=0)
             clean, robust = played.measured[-1][1]["clean"], withstood.double().mean().item() * 100
             figures[name] = {"clean_accuracy": clean, "robust_accuracy": robust}
-            shown[name] = (found[-1], seen)
+            shown[name] = (found[-1], seen[-1])
             table.add_row(name, f"{clean:.1f}", f"{robust:.1f}")
             save_file(classifier.module.state_dict(), folder / name / "classifier.safetensors")
         draw(folder / "attacked.png", test, test_labels, shown)

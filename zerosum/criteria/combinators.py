@@ -18,7 +18,6 @@ class _Together(Criterion):
     """
 
     holds: Callable[[Sequence[bool]], bool]
-    joint: str
 
     def __init__(self, *criteria: Criterion) -> None:
         if not criteria:
@@ -43,7 +42,7 @@ class _Together(Criterion):
         figures = {name: value for verdict in verdicts for name, value in verdict.figures.items()}
         stationary = self.holds([verdict.stationary for verdict in verdicts])
         decisive = [verdict.reason for verdict in verdicts if verdict.stationary == stationary]
-        return Verdict(figures, stationary, self.joint.join(decisive))
+        return Verdict(figures, stationary, "; ".join(decisive))
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -63,14 +62,12 @@ class AnyOf(_Together):
     """Holds as soon as one of several criteria does; its reason is that one's."""
 
     holds = staticmethod(any)
-    joint = "; "
 
 
 class AllOf(_Together):
     """Holds while all of several criteria do; its reason names those that do not."""
 
     holds = staticmethod(all)
-    joint = "; "
 
 
 class Patience(Criterion):
