@@ -1,9 +1,10 @@
 """Fake quantization: a network's weights and activations rounded to a few bits, in float arithmetic, differentiably.
 
-A quantized copy keeps the architecture. Each Conv2d and Linear computes with its weight rounded to a per-channel grid
-(a parametrization, so the trained weight stays in full precision underneath) and with its input rounded to a
-per-tensor grid (a forward pre-hook). What feeds a layer is quantized at the layer, so no activation function has to be
-known by name.
+A quantized copy keeps the architecture. Each convolution and linear layer, of any subclass, computes with its weight
+rounded to a per-channel grid (a parametrization, so the trained weight stays in full precision underneath) and with its
+input rounded to a per-tensor grid (a forward pre-hook). What feeds a layer is quantized at the layer, so no activation
+function has to be known by name. Where another module takes the layer's weight and computes with it (fused attention
+projections), the weight brings the quantizer of its input along.
 """
 
 import copy
@@ -12,11 +13,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 FULL_PRECISION = 32
-_QUANTIZABLE = (nn.Conv2d, nn.Linear)
+_QUANTIZABLE = (_ConvNd, nn.Linear)
 _INPUT_BITS = 8  # images come in 8 bits
 
 
@@ -81,15 +84,48 @@ def _grid(low: Tensor, high: Tensor, levels: int) -> tuple[Tensor, Tensor]:
 
 
 class WeightQuantizer(nn.Module):
-    """Parametrization of a weight (out, ...): its current values on a per-channel grid over their own min and max."""
+    """Parametrization of a weight: its current values on a per-channel grid over their own min and max.
 
-    def __init__(self, bits: int) -> None:
+    Args:
+        bits: 2 to 8, or 32 to leave the values as they are.
+        channel_axis: of the output channels: 1 for transposed convolutions, else 0.
+        inputs: quantizer of what the layer is given, for modules that take the weight and compute with it themselves.
+    """
+
+    def __init__(self, bits: int, channel_axis: int = 0, inputs: "ActivationQuantizer | None" = None) -> None:
         super().__init__()
-        self.bits = bits
+        self.bits, self.channel_axis = bits, channel_axis
+        self.in_layer = False  # the layer's own forward is running, which has quantized its input
+        self._inputs = (inputs,)  # in a tuple, because the layer owns the module
 
     def forward(self, weight: Tensor) -> Tensor:
-        low, high = weight.detach().flatten(1).aminmax(dim=1)
-        return fake_quantize(weight, low, high, self.bits, channel_axis=0)
+        if self.bits < FULL_PRECISION:
+            low, high = weight.detach().transpose(0, self.channel_axis).flatten(1).aminmax(dim=1)
+            weight = fake_quantize(weight, low, high, self.bits, self.channel_axis)
+        if self.in_layer or self._inputs[0] is None:
+            return weight
+        taken = weight.as_subclass(_TakenWeight)
+        taken.inputs = self._inputs[0]
+        return taken
+
+
+class _TakenWeight(Tensor):
+    """A layer's weight in the hands of another module: what it is applied to is quantized as the layer's input."""
+
+    inputs: "ActivationQuantizer"
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = dict(zip(("input", "weight"), args, strict=False)) | (kwargs or {})
+        if func in _APPLICATIONS and isinstance(given["weight"], cls):
+            x = given["weight"].inputs(given["input"])
+            args, kwargs = (x, given["weight"], *args[2:]), {k: v for k, v in given.items() if k not in _OPERANDS}
+        with torch._C.DisableTorchFunctionSubclass():
+            return func(*args, **(kwargs or {}))
+
+
+_OPERANDS = ("input", "weight")
+_APPLICATIONS = {F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d}
 
 
 class ActivationQuantizer(nn.Module):
@@ -135,12 +171,17 @@ class ActivationQuantizer(nn.Module):
         self.high.lerp_(high.to(self.high.dtype), newest)
 
 
-def _quantize_input(layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (layer.input_quantizer(args[0]), *args[1:])  # type: ignore[operator]
+def _enter_layer(layer: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    layer.parametrizations.weight[0].in_layer = True
+    return (layer.input_quantizer(args[0]), *args[1:])
+
+
+def _leave_layer(layer: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
+    layer.parametrizations.weight[0].in_layer = False
 
 
 def quantize(network: nn.Module, weight_bits: int, activation_bits: int) -> nn.Module:
-    """A quantized copy of ``network``: every Conv2d and Linear, weights per output channel, inputs per tensor.
+    """A quantized copy of ``network``: every Conv and Linear layer, weights per output channel, inputs per tensor.
 
     Activation ranges come from :func:`calibrate`. The input of the first layer is the network's own input and is kept
     at 8 bits or more. The network itself stays as it was; the copy's state dict holds the full-precision weights (under
@@ -151,21 +192,24 @@ def quantize(network: nn.Module, weight_bits: int, activation_bits: int) -> nn.M
         weight_bits, activation_bits: 2 to 8, or 32 to leave weights or activations in full precision.
 
     Raises:
-        ValueError: bits out of range, or a network with no Conv2d or Linear.
+        ValueError: bits out of range, or a network with no Conv or Linear layer.
     """
     _check_width(weight_bits, "weight bits")
     _check_width(activation_bits, "activation bits")
     quantized = copy.deepcopy(network)
     layers = [module for module in quantized.modules() if isinstance(module, _QUANTIZABLE)]
     if not layers:
-        raise ValueError(f"nothing to quantize: {type(network).__name__} has no Conv2d and no Linear")
+        raise ValueError(f"nothing to quantize: {type(network).__name__} has no Conv and no Linear layer")
     for index, layer in enumerate(layers):
-        if weight_bits < FULL_PRECISION:
-            parametrize.register_parametrization(layer, "weight", WeightQuantizer(weight_bits))
+        inputs = None
         if activation_bits < FULL_PRECISION:
             bits = max(activation_bits, _INPUT_BITS) if index == 0 else activation_bits
-            layer.input_quantizer = ActivationQuantizer(bits).to(layer.weight.device)
-            layer.register_forward_pre_hook(_quantize_input)
+            inputs = layer.input_quantizer = ActivationQuantizer(bits).to(layer.weight.device)
+            layer.register_forward_pre_hook(_enter_layer)
+            layer.register_forward_hook(_leave_layer, always_call=True)
+        if min(weight_bits, activation_bits) < FULL_PRECISION:
+            channel_axis = 1 if isinstance(layer, _ConvTransposeNd) else 0
+            parametrize.register_parametrization(layer, "weight", WeightQuantizer(weight_bits, channel_axis, inputs))
     return quantized
 
 

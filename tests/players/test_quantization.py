@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn import functional as F
 
 from players import Bits, calibrate, fake_quantize, quantize
 from players.quantization import ActivationQuantizer
@@ -191,10 +192,69 @@ def test_before_calibration_activations_pass_unchanged():
 
 
 def test_nothing_to_quantize_and_bad_widths_are_refused():
-    with pytest.raises(ValueError, match="no Conv2d and no Linear"):
+    with pytest.raises(ValueError, match="no Conv and no Linear layer"):
         quantize(nn.Sequential(nn.ReLU()), 4, 4)
     with pytest.raises(ValueError, match="weight bits: 1"):
         quantize(small_network(), 1, 4)
     with pytest.raises(ValueError, match="expected 2 to 8"):
         fake_quantize(torch.zeros(1), torch.zeros(()), torch.ones(()), 9)
     assert math.isfinite(quantize(small_network(), 2, 2)(torch.zeros(1, 1, 4, 4)).sum().item())
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "channel_axis"),
+    [
+        (nn.Conv1d(4, 6, 3), (2, 4, 9), 0),
+        (nn.Conv3d(4, 6, 2), (2, 4, 3, 3, 3), 0),
+        (nn.ConvTranspose1d(4, 6, 3), (2, 4, 9), 1),
+        (nn.ConvTranspose2d(4, 6, 2, stride=2), (2, 4, 5, 5), 1),
+    ],
+)
+def test_every_kind_of_convolution_by_its_output_channels(layer, shape, channel_axis):
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), layer)  # the first layer is the network's input's
+    quantized = quantize(network, 3, 8)[1]
+    for channel in range(6):
+        weight = layer.weight.select(channel_axis, channel)
+        found = quantized.weight.select(channel_axis, channel)
+        torch.testing.assert_close(found, fake_quantize(weight, weight.min(), weight.max(), 3), check_dtype=True)
+        assert len(found.unique()) <= 8
+    assert quantized(torch.randn(shape)).shape == layer(torch.randn(shape)).shape
+
+
+class Taking(nn.Module):
+    """Takes a layer's weight and computes with it, as fused attention does."""
+
+    def __init__(self, by_keyword):
+        super().__init__()
+        self.first, self.layer, self.by_keyword = nn.Linear(4, 4), nn.Linear(4, 3), by_keyword
+
+    def forward(self, x):
+        x = self.first(x)
+        if self.by_keyword:
+            return F.linear(input=x, weight=self.layer.weight, bias=self.layer.bias)
+        return F.linear(x, self.layer.weight, self.layer.bias)
+
+
+@pytest.mark.parametrize("by_keyword", [True, False])
+@pytest.mark.parametrize("bits", [(4, 4), (32, 4), (4, 32)])
+def test_a_weight_that_another_module_takes_brings_the_quantizer_of_its_input(by_keyword, bits):
+    network, x = Taking(by_keyword), torch.randn(16, 4)
+    plain = nn.Sequential(network.first, network.layer)
+    found, expected = quantize(network, *bits), quantize(plain, *bits)
+    calibrate(found, [x])
+    calibrate(expected, [x])
+    output = found(x)
+    assert type(output) is torch.Tensor
+    torch.testing.assert_close(output, expected(x), rtol=0, atol=0)
+    output.sum().backward()
+    assert all(p.grad is not None for p in found.parameters())
+    torch.testing.assert_close(copy.deepcopy(found)(x), output)
+
+
+def test_looking_at_a_weight_quantizes_nothing():
+    quantized = quantize(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)), 4, 4)
+    calibrate(quantized, [torch.randn(8, 3)])
+    layer = quantized[1]
+    assert layer.weight.shape == (2, 3)
+    assert type(layer.weight.sum()) is torch.Tensor
+    assert layer.input_quantizer.observed == 1

@@ -1,0 +1,28 @@
+"""A sample of timm's families, as benchmarks/coverage.py checks them all."""
+
+import pytest
+
+from benchmarks.coverage import check, families
+
+SAMPLE = {
+    "byobnet": "test_byobnet",
+    "convnext": "test_convnext",
+    "coat": "coat_tiny",  # 1-D convolution
+    "efficientnet": "test_efficientnet",
+    "eva": "vit_tiny_patch16_dinov3_qkvb",  # takes the weight of its projections
+    "lowformer": "lowformer_b0",  # transposed convolutions
+    "maxxvit": "test_coatnet",
+    "nfnet": "test_nfnet",  # weight-standardised convolutions
+    "regnet": "regnetx_002",
+    "vision_transformer": "test_vit",
+}
+
+
+@pytest.mark.parametrize(("family", "network"), SAMPLE.items())
+def test_a_family_is_quantized(family, network):
+    names = families()
+    if network not in names.get(family, ()):
+        pytest.skip(f"this timm has no {network}")
+    row = check(family, network)
+    assert row.reason == ""
+    assert row.layers > 10
