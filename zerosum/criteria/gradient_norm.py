@@ -17,7 +17,8 @@ class GradientNorm(Criterion):
 
     That is where every rule of :mod:`zerosum.dynamics` rests with SGD, and necessary for an equilibrium, not
     sufficient. Of a player with a projection Π it takes the natural residual ``w - Π(w - g)`` in place of the gradient
-    g, which vanishes where g only points out of the allowed set (Facchinei and Pang 2003, section 1.5).
+    g, which vanishes where g only points out of the allowed set (Facchinei and Pang 2003, section 1.5). Strategies that
+    move by multiplicative weights come to no such point at the simplex' border: take :class:`Exploitability` there.
 
     Args:
         probe: a sample, as ``game.sample()`` draws them; None for a deterministic game.
