@@ -29,6 +29,7 @@ from zerosum import (
     Player,
     Simultaneous,
     Verdict,
+    extragradient_step,
     make_dynamics,
     matrix_game,
 )
@@ -102,9 +103,7 @@ def measure_saddles() -> None:
 def rounds_to_solve(payoffs: Array, rule: Dynamics, move: str, average: bool, share: float) -> float:
     """Rounds to an exploitability of 1e-3, at a share of the largest sure step size of extragradient."""
     matrix = torch.from_numpy(payoffs)
-    game = matrix_game(matrix, move, average=average)
-    for player in game.players:
-        player.optimizer.param_groups[0]["lr"] *= share
+    game = matrix_game(matrix, move, share * extragradient_step(matrix, move), average)
     row, column = (player.average if average else player.module for player in game.players)
     criterion = Exploitability(matrix, row, column, every=10, tolerance=1e-3)
     match = Match(game, rule, LIMIT, criterion, stop_when_stationary=True)

@@ -13,13 +13,13 @@ from rich.table import Table
 
 from recipes.common.payoffs import Array, exact_solution, payoff_matrix
 from zerosum import (
-    DYNAMICS,
     DynamicsName,
     Exploitability,
     Match,
     Options,
     Outcome,
     extragradient_step,
+    make_dynamics,
     matrix_game,
 )
 from zerosum.finite import Move
@@ -85,7 +85,7 @@ def recipe(config: Config) -> Match:
         figures |= {"exact_row_strategy": exact_p.tolist(), "exact_column_strategy": exact_q.tolist()}
         return Outcome(figures, table)
 
-    rule = DYNAMICS[config.dynamics]()
+    rule = make_dynamics(config.dynamics)
     return Match(game, rule, config.rounds, criterion, stop_when_stationary=True, finish=finish)
 
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from scipy.optimize import linprog
 
+from recipes.common.payoffs import exact_solution
 from tests.strategies import normal, seeds
 from zerosum import (
     Exploitability,
@@ -85,18 +85,6 @@ def test_averages_converge_where_the_last_strategies_circle():
     assert last.figures["exploitability"] > 0.3
 
 
-def value_of(payoffs):
-    """The exact value of a matrix game: the largest v such that pᵀA ≥ v in every column."""
-    m, n = payoffs.shape
-    result = linprog(
-        np.append(np.zeros(m), -1.0),
-        A_ub=np.hstack([-payoffs.T, np.ones((n, 1))]), b_ub=np.zeros(n),
-        A_eq=np.append(np.ones(m), 0.0)[None], b_eq=[1.0],
-        bounds=[(0, None)] * m + [(None, None)],
-    )  # fmt: skip
-    return -result.fun
-
-
 entries = st.one_of(st.floats(-1, 1, width=32), st.sampled_from([-1.0, -0.5, 0.0, 0.5, 1.0]))
 matrices = st.one_of(
     arrays.arrays(np.float64, arrays.array_shapes(min_dims=2, max_dims=2, max_side=30), elements=entries),
@@ -111,7 +99,7 @@ matrices = st.one_of(
 @given(matrices)
 def test_random_matrix_games_are_solved(payoffs):
     """Entries in [-1, 1], to an exploitability of 1e-3, in 20,000 rounds at most (docs/games.md)."""
-    exact, matrix = value_of(payoffs), torch.from_numpy(payoffs)
+    exact, matrix = exact_solution(payoffs)[0], torch.from_numpy(payoffs)
     game = matrix_game(matrix)
     row, column = (player.module for player in game.players)
     criterion = Exploitability(matrix, row, column, every=10, tolerance=1e-3)
@@ -133,7 +121,7 @@ def test_multiplicative_weights_solve_them_by_their_averages(seed, m, n):
     match.play()
     assert match.verdict.stationary
     p, q = (player.average().detach() for player in game.players)
-    assert (p @ matrix @ q).item() == pytest.approx(value_of(payoffs), abs=1e-3)
+    assert (p @ matrix @ q).item() == pytest.approx(exact_solution(payoffs)[0], abs=1e-3)
 
 
 def test_strategies_start_uniform_and_bad_settings_are_refused():

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from zerosum.dynamics.base import Dynamics, Round
@@ -38,13 +39,13 @@ class SymplecticGradientAdjustment(Dynamics):
         value = field.value
         descent = field.transposed_product(value)  # ∇½|F|²
         rotation = [(t - j) / 2 for t, j in zip(descent, field.product(value), strict=True)]
-        weight = self.adjustment
         if self.align:
             size = sum(g.numel() for g in value)
-            weight *= 1 if _dot(value, descent) * _dot(rotation, descent) / size + _EPSILON >= 0 else -1
-        field.step([g + weight * r for g, r in zip(value, rotation, strict=True)])
+            aligned = _dot(value, descent) * _dot(rotation, descent) / size + _EPSILON >= 0
+            rotation = [torch.where(aligned, r, -r) for r in rotation]
+        field.step([g + self.adjustment * r for g, r in zip(value, rotation, strict=True)])
         return field.evaluation.round
 
 
-def _dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    return sum((x * y).sum().item() for x, y in zip(a, b, strict=True))
+def _dot(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
