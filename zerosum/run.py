@@ -39,15 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.resume is None:
             run_folder.write_config(_out(options), recipe.name, options, arguments)
     except (ValueError, OSError) as error:  # what players and recipes raise for input they cannot work with
-        errors.print(f"zerosum: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
-        return BAD_INPUT
+        return _refuse(error, errors)
     except KeyboardInterrupt:
         errors.print("zerosum: interrupted before the first round; nothing was written")
         return INTERRUPTED
-    if session.play(made, _out(options), options.seed, console):
-        return 0
+    try:
+        if session.play(made, _out(options), options.seed, console):
+            return 0
+    except session.CannotResume as error:
+        return _refuse(error, errors)
     console.print(f"python -m zerosum.run {arguments[0]} --resume {_out(options)}", soft_wrap=True, highlight=False)
     return INTERRUPTED
+
+
+def _refuse(error: Exception, errors: Console) -> int:
+    errors.print(f"zerosum: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
+    return BAD_INPUT
 
 
 def _options(recipe: recipes.Recipe, arguments: Sequence[str]) -> recipes.Options:

@@ -16,24 +16,31 @@ from zerosum.watchers import Checkpoints, ConsoleWatcher, Journal, draw_game
 from zerosum.watchers.journal import read as read_journal
 
 
+class CannotResume(ValueError):
+    """A checkpoint is missing, damaged, or of another match."""
+
+
 def restore(match: Match, folder: Path) -> None:
     """Put ``match`` where the newest checkpoint in ``folder`` stands.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: it is damaged, or of another match.
+        CannotResume: there is none, it is damaged, or it is of another match.
     """
-    state = run_folder.load_checkpoint(folder)
     try:
-        match.load_state_dict(state)
+        match.load_state_dict(run_folder.load_checkpoint(folder))
     except (KeyError, RuntimeError) as error:
-        raise ValueError(f"--resume {folder}: the checkpoint does not fit the recipe ({error})") from error
+        raise CannotResume(f"--resume {folder}: the checkpoint does not fit the recipe ({error})") from error
+    except (ValueError, OSError) as error:
+        raise CannotResume(str(error)) from error
 
 
 def play(made: Match | Contest, folder: Path, seed: int, console: Console) -> bool:
     """Play to the end, and write into ``folder`` what comes of it; False where it was interrupted.
 
     The matches of a contest have a folder each, in ``folder``. Those that have a checkpoint there go on from it.
+
+    Raises:
+        CannotResume: a contest's match cannot go on from its checkpoint.
     """
     if isinstance(made, Match):
         if not _play_match(made, folder, console):

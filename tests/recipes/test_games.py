@@ -166,6 +166,13 @@ def test_an_interrupted_contest_goes_on_to_the_same_end(tmp_path, capsys):
     assert f"gan_ring --resume {broken}" in out
     assert not (broken / "extragradient").exists()
 
+    checkpoint = broken / "alternating" / "checkpoint.pt"
+    good = checkpoint.read_bytes()
+    checkpoint.write_bytes(good[:1000])
+    assert main(["gan_ring", "--resume", str(broken)]) == 2
+    assert "alternating/checkpoint.pt is damaged" in capsys.readouterr().err
+    checkpoint.write_bytes(good)
+
     assert main(["gan_ring", "--resume", str(broken)]) == 0
     run(whole, "gan_ring", *options)
     for name in ("simultaneous", "alternating", "extragradient"):
