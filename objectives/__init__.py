@@ -11,6 +11,7 @@ from objectives.disagreement import (
     entropy,
     normalized_entropy,
 )
+from objectives.patches import patch_entropy_loss, patch_similarity_entropy
 from objectives.statistics import bn_alignment
 
 __all__ = [
@@ -24,4 +25,6 @@ __all__ = [
     "disagreement_loss",
     "entropy",
     "normalized_entropy",
+    "patch_entropy_loss",
+    "patch_similarity_entropy",
 ]
