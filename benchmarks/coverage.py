@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 import players.backbones  # noqa: F401 (registers this project's networks, which are no family of timm's)
-from players import calibrate, quantize
+from players import Bits, calibrate, quantize
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "coverage.md"
 SIZES = (64, 128)
@@ -82,7 +82,7 @@ def check(family: str, name: str) -> Row:
     images = images_for(network)
     with torch.no_grad():
         expected = network(images)
-    quantized = quantize(network, 8, 8)
+    quantized = quantize(network, Bits(8, 8))
     calibrate(quantized, [images])
     output = quantized(images)
     output.square().mean().backward()
@@ -97,7 +97,7 @@ def check(family: str, name: str) -> Row:
     if not distance <= CLOSE:
         found.append(f"outputs {distance:.2f} off")
     with torch.no_grad():
-        again = quantize(network, 8, 8)
+        again = quantize(network, Bits(8, 8))
         again.load_state_dict(quantized.state_dict())
         if not torch.equal(again(images), output):
             found.append("a saved state gives another network")

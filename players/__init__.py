@@ -1,31 +1,62 @@
 """Networks that move, and what is done with them: loaded by name, quantized, measured, saved."""
 
 from players.backbones import InputSpace, input_space, load_backbone
-from players.data import load_data
-from players.examination import Examination, percent_equal, predict, report
+from players.data import batch_that_fits, load_data
+from players.examination import Examination, accuracy, percent, predict, report
 from players.generator import ConditionalGenerator
 from players.pictures import draw_samples
 from players.progress import progress
-from players.quantization import Bits, calibrate, fake_quantize, quantize
-from players.statistics import BatchNormTaps
+from players.quantization import (
+    ActivationRange,
+    Bits,
+    Granularity,
+    Grid,
+    LayerTable,
+    Scheme,
+    Symmetry,
+    WeightRange,
+    assign_bits,
+    calibrate,
+    describe_layers,
+    fake_quantize,
+    layer_bits,
+    quantizable_layers,
+    quantize,
+)
+from players.statistics import BatchNormTaps, PatchTaps, batchnorm_layers
 from players.storage import load_quantized, save_quantized
 
 __all__ = [
+    "ActivationRange",
     "BatchNormTaps",
     "Bits",
     "ConditionalGenerator",
     "Examination",
+    "Granularity",
+    "Grid",
     "InputSpace",
+    "LayerTable",
+    "PatchTaps",
+    "Scheme",
+    "Symmetry",
+    "WeightRange",
+    "accuracy",
+    "assign_bits",
+    "batch_that_fits",
+    "batchnorm_layers",
     "calibrate",
+    "describe_layers",
     "draw_samples",
     "fake_quantize",
     "input_space",
+    "layer_bits",
     "load_backbone",
     "load_data",
     "load_quantized",
-    "percent_equal",
+    "percent",
     "predict",
     "progress",
+    "quantizable_layers",
     "quantize",
     "report",
     "save_quantized",

@@ -92,3 +92,27 @@ def evaluation_transform(network: nn.Module) -> Transform:
     config = resolve_model_data_config(network)
     transform = create_transform(**config, is_training=False)
     return Compose([Grayscale(), transform]) if config["input_size"][0] == 1 else transform
+
+
+@torch.no_grad()
+def batch_that_fits(network: nn.Module, most: int = 128) -> int:
+    """How many images to look at in one go: what a quarter of the free CUDA memory holds, or a GiB on the CPU.
+
+    An image is taken to need four times the largest tensor that a layer makes of it.
+    """
+    largest = 1
+    device = next(network.parameters()).device
+
+    def look(module: nn.Module, args: Any, output: Any) -> None:
+        nonlocal largest
+        if isinstance(output, Tensor):
+            largest = max(largest, output.nbytes)
+
+    handles = [module.register_forward_hook(look) for module in network.modules()]
+    try:
+        network(torch.zeros(1, *resolve_model_data_config(network)["input_size"], device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    memory = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 2**30
+    return max(1, min(most, memory // (4 * largest)))

@@ -5,33 +5,56 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from players.progress import progress
 
 Figures = dict[str, float]
+_RANKS = 5
 
 
 @torch.no_grad()
 def predict(
     network: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device, title: str = "measuring"
 ) -> tuple[Tensor, Tensor]:
-    """The network's top-1 classes, and the labels, over all of ``loader``: two (images,) int64 tensors on the CPU."""
-    classes, labels = [], []
+    """The network's five (or all) likeliest classes, likeliest first, and the labels, over all of ``loader``.
+
+    Returns:
+        int64 tensors (images, 5) and (images,) on the CPU.
+    """
+    ranked, labels = [], []
     for images, batch_labels in progress(loader, title, len(loader)):
-        classes.append(network(images.to(device)).argmax(dim=1).cpu())
+        logits = network(images.to(device))
+        ranked.append(logits.topk(min(_RANKS, logits.shape[1])).indices.cpu())
         labels.append(batch_labels)
-    return torch.cat(classes), torch.cat(labels)
+    return torch.cat(ranked), torch.cat(labels)
 
 
-def percent_equal(a: Tensor, b: Tensor) -> float:
-    """Share of places in which two (N,) tensors agree, in percent: accuracy, or agreement of two networks."""
-    return (a == b).double().mean().item() * 100
+def percent(hits: Tensor) -> float:
+    """Share of true ones in a (N,) tensor, in percent."""
+    return hits.double().mean().item() * 100
+
+
+def accuracy(ranked: Tensor, labels: Tensor) -> Figures:
+    """``top1`` and ``top5`` in percent, of what :func:`predict` gives."""
+    hits = ranked == labels[:, None]
+    return {"top1": percent(hits[:, 0]), "top5": percent(hits.any(dim=1))}
+
+
+def interval(share: float, images: int) -> tuple[float, float]:
+    """95 % confidence interval, in percent, of a share in percent that was counted over ``images`` (Wilson, 1927)."""
+    found = binomtest(round(share / 100 * images), images).proportion_ci(method="wilson")
+    return 100 * found.low, 100 * found.high
 
 
 class Examination:
     """Measures a quantized copy against its full-precision ``teacher``, which is measured once, at the start.
+
+    Attributes:
+        teacher: its ``top1`` and ``top5`` in percent.
+        images: how many were looked at.
 
     Args:
         loader: images and labels (:func:`players.load_data`).
@@ -41,19 +64,20 @@ class Examination:
         self, teacher: nn.Module, student: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device
     ) -> None:
         self.student, self.loader, self.device = student, loader, device
-        self._teacher_classes, labels = predict(teacher, loader, device, "measuring the full-precision network")
-        self.teacher_top1 = percent_equal(self._teacher_classes, labels)
+        ranked, labels = predict(teacher, loader, device, "measuring the full-precision network")
+        self._teacher_classes, self.images = ranked[:, 0], len(labels)
+        self.teacher = accuracy(ranked, labels)
 
     def __call__(self) -> Figures:
-        """``top1`` of the copy and its ``agreement`` with the teacher (same class, right or wrong), in percent."""
-        classes, labels = predict(self.student, self.loader, self.device)
-        return {"top1": percent_equal(classes, labels), "agreement": percent_equal(classes, self._teacher_classes)}
+        """In percent, of the copy: ``top1``, ``top5``, ``agreement`` with the teacher (one class, right or wrong)."""
+        ranked, labels = predict(self.student, self.loader, self.device)
+        return accuracy(ranked, labels) | {"agreement": percent(ranked[:, 0] == self._teacher_classes)}
 
 
 def report(
     examination: Examination | None, measured: Sequence[tuple[int, Figures]], entry: int
 ) -> tuple[dict[str, Any], Table]:
-    """Figures for a summary, and a table: full precision, quantized before the game, after it.
+    """Figures for a summary, with their 95 % intervals, and a table: full precision, quantized before the game, after.
 
     Args:
         examination: None where there were no data to measure on; the figures are then None too.
@@ -61,18 +85,27 @@ def report(
         entry: rounds played when the copy came in. "Before the game" is the newest measurement up to then: of a copy
             that is rounded and has its activation ranges, but has not moved.
     """
+    keys = [f"{network}_{rank}" for rank in ("top1", "top5") for network in ("teacher", "before", "after")]
+    keys.append("agreement")
     if examination is None:
-        table = Table("accuracy was not measured: no --data given")
-        return dict.fromkeys(("teacher_top1", "before_top1", "after_top1", "agreement")), table
-    before = [figures for round, figures in measured if round <= entry][-1]
-    after = measured[-1][1]
-    table = Table("network", "top-1 (%)", "agreement with full precision (%)")
-    table.add_row("full precision", f"{examination.teacher_top1:.2f}", "100.00")
-    table.add_row("quantized, before the game", f"{before['top1']:.2f}", f"{before['agreement']:.2f}")
-    table.add_row("quantized, after the game", f"{after['top1']:.2f}", f"{after['agreement']:.2f}")
-    return {
-        "teacher_top1": examination.teacher_top1,
-        "before_top1": before["top1"],
-        "after_top1": after["top1"],
-        "agreement": after["agreement"],
-    }, table
+        return dict.fromkeys([*keys, "intervals", "images"]), Table("accuracy was not measured: no --data given")
+    networks: dict[str, Figures] = {
+        "full precision": examination.teacher | {"agreement": 100.0},
+        "before the game": [figures for round, figures in measured if round <= entry][-1],
+        "after the game": measured[-1][1],
+    }
+    values = [figures[rank] for rank in ("top1", "top5") for figures in networks.values()]
+    found = dict(zip(keys, [*values, measured[-1][1]["agreement"]], strict=True))
+    intervals = {key: interval(value, examination.images) for key, value in found.items()}
+
+    caption = f"{examination.images} images, 95 % intervals; agreement is with full precision"
+    table = Table("percent", "top-1", "top-5", "agreement", caption=caption)
+    for network, figures in networks.items():
+        shares = (figures[name] for name in ("top1", "top5", "agreement"))
+        table.add_row(network, *(_draw_share(share, examination.images) for share in shares))
+    return found | {"intervals": intervals, "images": examination.images}, table
+
+
+def _draw_share(share: float, images: int) -> str:
+    low, high = interval(share, images)
+    return f"{share:.1f} ({low:.1f}–{high:.1f})"

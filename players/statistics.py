@@ -1,8 +1,20 @@
-"""What a network's BatchNorm layers see, read off while it runs."""
+"""What a network makes of images inside, read off while it runs."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from einops import rearrange
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+_PATCHES = 64
+
+
+def batchnorm_layers(network: nn.Module) -> list[nn.Module]:
+    """The BatchNorm layers of a network that keep running statistics."""
+    return [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 
 class BatchNormTaps:
@@ -17,12 +29,9 @@ class BatchNormTaps:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        layers = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+        layers = batchnorm_layers(network)
         if not layers:
-            raise ValueError(
-                f"{type(network).__name__} has no BatchNorm layer, so there are no statistics to align images with; "
-                "choose a backbone with BatchNorm, such as resnet18 or mobilenetv2_100"
-            )
+            raise ValueError(f"{type(network).__name__} has no BatchNorm layer, so no statistics to align images with")
         self.batch_stats: list[tuple[Tensor, Tensor]] = []
         self.running_stats: list[tuple[Tensor, Tensor]] = []
         network.register_forward_pre_hook(self._clear)
@@ -37,3 +46,54 @@ class BatchNormTaps:
         variance, mean = torch.var_mean(x, dim=[d for d in range(x.ndim) if d != 1], correction=0)
         self.batch_stats.append((mean, variance))
         self.running_stats.append((layer.running_mean, layer.running_var))  # type: ignore[arg-type]
+
+
+class PatchTaps:
+    """Taps on how a network tells the patches of an image apart.
+
+    After each forward pass ``patches`` is a list of tensors (images, patches, channels), in the order they were
+    reached: the outputs of the self-attention modules, as PSAQ-ViT takes them (Li et al., ECCV 2022), which are the
+    innermost modules with ``num_heads``; in a network without attention, what its LayerNorm and GroupNorm layers are
+    given. Class and register tokens are left out, and of many patches at most 64 are taken, evenly spaced. They stay in
+    the graph.
+
+    Raises:
+        ValueError: the network has neither attention nor such layers.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.patches: list[Tensor] = []
+        self._prefix = int(getattr(network, "num_prefix_tokens", 0))
+        attention = [m for m in network.modules() if _attends(m) and sum(map(_attends, m.modules())) == 1]
+        norms = [m for m in network.modules() if isinstance(m, nn.LayerNorm | nn.GroupNorm)]
+        if not attention and not norms:
+            raise ValueError(
+                f"{type(network).__name__} has no attention, no LayerNorm and no GroupNorm, so no patches to compare"
+            )
+        network.register_forward_pre_hook(self._clear)
+        for module in attention:
+            module.register_forward_hook(self._tap_attention)
+        for norm in norms if not attention else ():
+            norm.register_forward_pre_hook(self._tap_norm)
+
+    def _clear(self, network: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self.patches = []
+
+    def _tap_attention(self, module: nn.Module, args: Any, output: Any) -> None:
+        x = output[0] if isinstance(output, Sequence) else output
+        self._tap(x[:, self._prefix :] if x.ndim == 3 else x)
+
+    def _tap_norm(self, norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+        channel_axis = 1 if isinstance(norm, nn.GroupNorm | LayerNorm2d) else -1
+        self._tap(args[0].movedim(channel_axis, -1))
+
+    def _tap(self, x: Tensor) -> None:
+        if x.ndim < 3:  # pooled
+            return
+        patches = rearrange(x, "n ... c -> n (...) c")
+        if patches.shape[1] > 1:
+            self.patches.append(patches[:, :: -(-patches.shape[1] // _PATCHES)])
+
+
+def _attends(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "num_heads", None), int)

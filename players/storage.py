@@ -1,6 +1,7 @@
 """A quantized network on disk: one safetensors file that says itself how to build the network it belongs to."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -9,28 +10,30 @@ from safetensors.torch import save_file
 from torch import nn
 
 from players.backbones import load_backbone
-from players.quantization import Bits, quantize
+from players.quantization import Bits, Scheme, layer_bits, load_packed, packed_state
 
 _KEY = "zerosum.quantized"
 
 
-def save_quantized(path: str | Path, network: nn.Module, backbone: str, bits: Bits) -> None:
-    """Write the state of a network that ``quantize`` made of ``backbone``, with what :func:`load_quantized` needs.
+def save_quantized(path: str | Path, network: nn.Module, backbone: str, scheme: Scheme) -> None:
+    """Write a network that ``quantize`` made of ``backbone``, with what :func:`load_quantized` needs to know.
 
-    The file holds full-precision weights and activation ranges: fake quantization, not packed integers.
+    The file holds the quantized weights as packed integers (see :mod:`players.quantization.packing`), activation
+    ranges, and all else in float32.
     """
     description = {
         "backbone": backbone,
         "num_classes": network.num_classes,
-        "weight_bits": bits.weight,
-        "activation_bits": bits.activation,
+        "bits": {name: str(bits) for name, bits in layer_bits(network).items()},
+        "scheme": asdict(scheme),
     }
-    state = {key: value.contiguous() for key, value in network.state_dict().items()}
-    save_file(state, path, metadata={_KEY: json.dumps(description)})
+    save_file(packed_state(network), path, metadata={_KEY: json.dumps(description)})
 
 
 def load_quantized(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
     """The network that :func:`save_quantized` wrote, in eval mode: images in normalised input space → logits.
+
+    It computes in float arithmetic with the integers' values; its weights are on their grids already.
 
     Raises:
         FileNotFoundError: no such file.
@@ -42,9 +45,9 @@ def load_quantized(path: str | Path, device: torch.device | str = "cpu") -> nn.M
         with safe_open(path, framework="pt", device="cpu") as file:
             description = json.loads((file.metadata() or {})[_KEY])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        bits = {name: Bits.parse(text) for name, text in description["bits"].items()}
         network = load_backbone(description["backbone"], "random", description["num_classes"])
-        network = quantize(network, description["weight_bits"], description["activation_bits"])
-        network.load_state_dict(state)
-    except (SafetensorError, KeyError, RuntimeError) as error:
+        network = load_packed(network, state, bits, Scheme(**description["scheme"]))
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a quantized network that zerosum saved ({error})") from error
     return network.eval().to(device)

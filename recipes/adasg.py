@@ -4,8 +4,10 @@ A generator invents samples on which the quantized copy Q of a trained network P
 nor too little; Q learns from P on them; the Balance Gap says when neither gains on the other any more.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch import Tensor
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -16,8 +18,9 @@ from objectives import (
     bn_alignment,
     calibration_loss,
     disagreement_loss,
+    patch_entropy_loss,
 )
-from recipes.common.data_free import DataFreeOptions, Setting
+from recipes.common.data_free import DataFreeOptions, Play, Setting
 from zerosum import Game, Match, Player
 
 
@@ -40,12 +43,15 @@ class Config(DataFreeOptions):
     """Weight of the generator's agreement loss."""
     bn_alignment: float = 1.0
     """Weight of the generator's BatchNorm alignment."""
+    patch_entropy: float = 1.0
+    """Weight of the patch-similarity entropy, which stands in where the network has no BatchNorm."""
     temperature: float = 20.0
     """Softening of the quantized network's loss, in logits. Published: 20 for CIFAR, 5 for ImageNet."""
 
     def check(self) -> None:
         super().check()
-        self.check_at_least(0, "generator_lr", "quantized_lr", "disagreement", "agreement", "bn_alignment")
+        self.check_at_least(0, "generator_lr", "quantized_lr", "disagreement", "agreement")
+        self.check_at_least(0, "bn_alignment", "patch_entropy")
         self.check_at_least(1e-3, "temperature")
 
 
@@ -54,17 +60,21 @@ def recipe(config: Config) -> Match:
     setting = Setting(config)
     adam = Adam(setting.generator.parameters(), config.generator_lr, betas=(0.5, 0.999))
     sgd = SGD(setting.student.parameters(), config.quantized_lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    terms: dict[str, Callable[[Play], Tensor]] = {
+        "disagreement": lambda play: config.disagreement * disagreement_loss(play.p, play.q, play.labels),
+        "agreement": lambda play: config.agreement * agreement_loss(play.p, play.q, play.labels),
+    }
+    if setting.has_batchnorm:
+        terms["bn_alignment"] = lambda play: config.bn_alignment * bn_alignment(play.batch_stats, play.running_stats)
+    else:
+        terms["patch_entropy"] = lambda play: config.patch_entropy * patch_entropy_loss(play.patches)
     generator = Player(
         "generator",
         setting.generator,
         adam,
         "maximize",
         surrogate=lambda play: adaptability_band(play.p, play.q, config.low, config.high),
-        terms={
-            "disagreement": lambda play: config.disagreement * disagreement_loss(play.p, play.q, play.labels),
-            "agreement": lambda play: config.agreement * agreement_loss(play.p, play.q, play.labels),
-            "bn_alignment": lambda play: config.bn_alignment * bn_alignment(play.batch_stats, play.running_stats),
-        },
+        terms=terms,
     )
     quantized = Player(
         "quantized network",

@@ -21,7 +21,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import players.backbones  # noqa: F401 (registers digits_resnet8)
-from players import load_data, percent_equal, predict
+from players import accuracy, load_data, predict
 from players.data import Digits, evaluation_transform
 from zerosum import Game, Match, Options, Outcome, Player, Simultaneous
 
@@ -79,9 +79,9 @@ def recipe(config: Config) -> Match:
         losses = F.cross_entropy(network(batch_images), batch_labels, reduction="none")
         return Play(losses, weights(batch_labels))
 
-    def accuracy() -> dict[str, float]:
+    def measure() -> dict[str, float]:
         network.eval()
-        top1 = percent_equal(*predict(network, held_out, device))
+        top1 = accuracy(*predict(network, held_out, device))["top1"]
         network.train()
         return {"top1": top1}
 
@@ -102,4 +102,4 @@ def recipe(config: Config) -> Match:
         payoff=lambda play: (play.losses * play.weights).mean(),
         sample=sample,
     )
-    return Match(game, Simultaneous(), config.rounds, measure=accuracy, measure_every=200, finish=finish)
+    return Match(game, Simultaneous(), config.rounds, measure=measure, measure_every=200, finish=finish)

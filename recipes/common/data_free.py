@@ -3,11 +3,14 @@
 A recipe adds what the two players want; the networks, the play, the measuring and what is kept are here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
+import tyro
+from rich.console import Group
 from torch import Tensor
 
 import players
@@ -15,6 +18,7 @@ from zerosum import BalanceGap, DynamicsName, Game, Match, Options, Outcome, mak
 
 DEFAULT_BACKBONE = "digits_resnet8"
 _PICTURES = 30
+_DESCRIBED = 16  # images whose activations the layer table looks at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,14 +28,29 @@ class DataFreeOptions(Options):
     backbone: str = DEFAULT_BACKBONE
     """The network to quantize: any timm name; cifar_resnet20, 32, 44, 56 too."""
     weights: str | None = None
-    """Its weights: a .safetensors, .pth or .th file, or "random". Default: timm's pretrained ones."""
+    """Its weights: a .safetensors, .pth or .th file, "package:NAME" for the one in an installed Python package, or
+    "random". Default: timm's pretrained ones."""
     num_classes: int | None = None
     """Classes of the network, where the weights have another number than the name stands for."""
     data: str | None = None
-    """Real images, for measuring only: "digits", or a folder with one folder a class. Default: none; for the default
-    network, its held-out digits."""
+    """Real images, for measuring only: "digits", or a folder with one folder a class; named by WordNet ids, they are
+    ImageNet's classes, all or some. Default: none; for the default network, its held-out digits."""
     bits: str = "w2a3"
-    """Bits of weights and activations, each 2 to 8, or 32 for full precision."""
+    """Bits of weights and activations, each 2 to 8, or 32 for full precision. The network's own input keeps 8."""
+    layer_bits: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Other bits for some layers, as PATTERN=wXaY, such as 'blocks.5.*=w4a8'; may be given again."""
+    first_last_bits: str | None = None
+    """Bits of the first and the last layer, such as w8a8. Default: as all."""
+    weight_range: players.WeightRange = "minmax"
+    """How far the levels of a weight reach: the whole range, the central 99.9 %, least squared error, or learned."""
+    weight_grid: players.Symmetry = "asymmetric"
+    """Symmetric has zero in the middle."""
+    weight_granularity: players.Granularity = "per-channel"
+    """One grid for each output channel of a weight, or one for all."""
+    activation_range: players.ActivationRange = "ema"
+    """The same of activations; ema is the moving average of batch minima and maxima."""
+    activation_grid: players.Symmetry = "asymmetric"
+    """Symmetric has zero in the middle."""
     rounds: int = 2000
     """Rounds to play, one step of each player in each. AdaSG's authors play 80,000."""
     warmup: int = 100
@@ -59,6 +78,18 @@ class DataFreeOptions(Options):
         super().check()
         self.check_at_least(0, "warmup", "gap_tolerance", "adjustment")
         self.check_at_least(1, "batch_size", "calibration", "gap_every", "measure_every")
+        players.Bits.parse(self.bits)
+
+    @property
+    def scheme(self) -> players.Scheme:
+        """How grids are laid."""
+        return players.Scheme(
+            self.weight_range,
+            self.weight_grid,
+            self.weight_granularity,
+            self.activation_range,
+            self.activation_grid,
+        )
 
     @property
     def warmup_rounds(self) -> int:
@@ -67,19 +98,22 @@ class DataFreeOptions(Options):
 
 
 class Play(NamedTuple):
-    """One evaluation: labels (N,), logits (N, C) of P and Q, and the moments at P's BatchNorm layers."""
+    """One evaluation: labels (N,), logits (N, C) of P and Q, and the moments at P's BatchNorm layers; where P has none,
+    how it represents the patches of the images."""
 
     labels: Tensor
     p: Tensor
     q: Tensor
-    batch_stats: list[tuple[Tensor, Tensor]]
-    running_stats: list[tuple[Tensor, Tensor]]
+    batch_stats: Sequence[tuple[Tensor, Tensor]] = ()
+    running_stats: Sequence[tuple[Tensor, Tensor]] = ()
+    patches: Sequence[Tensor] = ()
 
 
 class Setting:
     """The networks of a game of data-free quantization, on one device, and what is done with them.
 
-    ``teacher`` is P, frozen; ``student`` is Q, its quantized copy; ``generator`` makes images of latents and labels.
+    ``teacher`` is P, frozen; ``student`` is Q, its quantized copy; ``generator`` makes images of latents and labels;
+    ``taps`` read P's BatchNorm layers, or its patches where it has none.
 
     Raises:
         ValueError, OSError: input that cannot be worked with (see :mod:`players`).
@@ -87,11 +121,13 @@ class Setting:
 
     def __init__(self, config: DataFreeOptions) -> None:
         self.config, self.device = config, config.torch_device
-        self.bits = players.Bits.parse(config.bits)
         teacher = players.load_backbone(config.backbone, config.weights, config.num_classes, self.device)
         self.teacher = teacher.requires_grad_(False).to(memory_format=torch.channels_last)
-        self.student = players.quantize(self.teacher, *self.bits).requires_grad_(True)
-        self.taps = players.BatchNormTaps(self.teacher)
+        first_last = players.Bits.parse(config.first_last_bits) if config.first_last_bits is not None else None
+        bits = players.assign_bits(teacher, players.Bits.parse(config.bits), config.layer_bits, first_last)
+        self.student = players.quantize(self.teacher, bits, config.scheme).requires_grad_(True)
+        self.has_batchnorm = bool(players.batchnorm_layers(teacher))
+        self.taps = players.BatchNormTaps(teacher) if self.has_batchnorm else players.PatchTaps(teacher)
         self.space = players.input_space(self.teacher)
         self.classes = int(self.teacher.num_classes)  # type: ignore[arg-type]
         self.generator = players.ConditionalGenerator(
@@ -101,7 +137,7 @@ class Setting:
         source = "digits" if config.data is None and config.backbone == DEFAULT_BACKBONE else config.data
         self.examination = None
         if source is not None:
-            loader = players.load_data(source, self.teacher)
+            loader = players.load_data(source, self.teacher, players.batch_that_fits(self.teacher))
             self.examination = players.Examination(self.teacher, self.student, loader, self.device)
         if config.warmup_rounds:
             self.calibrate()  # for the warm-up; ranges are observed afresh when the student comes in
@@ -115,6 +151,8 @@ class Setting:
         """Images of ``drawn`` latents and labels, seen by both networks."""
         images = self.generator(*drawn)
         p, q = self.teacher(images), self.student(images)
+        if isinstance(self.taps, players.PatchTaps):
+            return Play(drawn[1], p, q, patches=self.taps.patches)
         return Play(drawn[1], p, q, self.taps.batch_stats, self.taps.running_stats)
 
     @torch.no_grad()
@@ -132,15 +170,18 @@ class Setting:
         config = self.config
 
         def finish(match: Match, folder: Path) -> Outcome:
-            players.save_quantized(folder / "quantized.safetensors", self.student, config.backbone, self.bits)
+            players.save_quantized(folder / "quantized.safetensors", self.student, config.backbone, config.scheme)
             labels = torch.arange(_PICTURES, device=self.device) % self.classes
             with game.undisturbed():
                 images = self.generator(self._latents(_PICTURES), labels)
                 seen = self.teacher(images).argmax(dim=1)
+                layers = players.describe_layers(self.teacher, self.student, images, config.scheme)
             players.draw_samples(folder / "samples.png", images, labels, seen, self.space)
+            layers.write(folder / "layers.csv")
             figures, table = players.report(self.examination, match.measured, config.warmup_rounds)
             gap = match.verdict.figures["balance_gap_mean"] if match.verdict is not None else None
-            return Outcome(figures | {"balance_gap": gap}, table)
+            sizes = {"float_bytes": layers.float_size, "quantized_bytes": layers.size}
+            return Outcome(figures | {"balance_gap": gap} | sizes, Group(layers.draw(), table))
 
         return Match(
             game,

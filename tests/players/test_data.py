@@ -3,8 +3,9 @@ import pytest
 import torch
 from PIL import Image
 from timm.data import ImageNetInfo
+from torch import nn
 
-from players import input_space, load_backbone, load_data
+from players import batch_that_fits, input_space, load_backbone, load_data
 from players.data import Digits
 
 
@@ -68,3 +69,13 @@ def test_folders_that_cannot_be_used_are_named(tmp_path):
         load_data("digits", load_backbone("cifar_resnet20", "random", num_classes=7))
     with pytest.raises(ValueError, match="11 classes, and the network has 10"):
         load_data(str(folder_of(tmp_path / "many", *"abcdefghijk")), network)
+
+
+def test_batches_are_sized_to_memory():
+    small = load_backbone("cifar_resnet20", "random")
+    assert batch_that_fits(small) == 128
+    assert batch_that_fits(small, most=7) == 7
+    network = nn.Upsample(scale_factor=64)  # 4 MB for each of 4 tensors at 16 pixels
+    network.pretrained_cfg = {"input_size": (1, 16, 16)}
+    network.register_parameter("on", nn.Parameter(torch.zeros(1)))
+    assert batch_that_fits(network) == 2**30 // (4 * 4 * (16 * 64) ** 2)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from players import BatchNormTaps
+from players import BatchNormTaps, PatchTaps, batchnorm_layers, load_backbone
 
 
 def test_moments_of_what_each_layer_was_given():
@@ -23,5 +23,61 @@ def test_moments_of_what_each_layer_was_given():
 
 
 def test_a_network_without_batchnorm_is_refused():
+    assert not batchnorm_layers(load_backbone("test_vit", "random"))
     with pytest.raises(ValueError, match="no BatchNorm layer"):
         BatchNormTaps(nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2)))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "blocks", "patches"),
+    [
+        ("test_vit", 160, 6, 50),  # 100 patches and a class token: every second patch
+        ("swin_tiny_patch4_window7_224", 224, 12, 49),  # attention in windows
+        ("test_convnext", 64, 0, 64),  # no attention: what LayerNorm layers are given
+    ],
+)
+def test_patches_of_networks_without_batchnorm(name, size, blocks, patches):
+    network = load_backbone(name, "random")
+    taps = PatchTaps(network)
+    for _ in range(2):
+        images = torch.randn(2, 3, size, size, requires_grad=True)
+        with torch.set_grad_enabled(True):
+            network(images)
+    if blocks:
+        assert len(taps.patches) == blocks
+    assert len(taps.patches) >= 4
+    assert taps.patches[0].shape[1] == patches
+    assert all(tensor.ndim == 3 and tensor.shape[1] <= 64 for tensor in taps.patches)
+    (gradient,) = torch.autograd.grad(sum(tensor.sum() for tensor in taps.patches), images)
+    assert gradient.abs().sum() > 0
+
+
+class Attention(nn.Module):
+    num_heads = 1
+
+    def forward(self, x):
+        return x, None
+
+
+def test_patches_are_the_outputs_of_attention_without_the_class_token():
+    network = nn.Sequential(nn.LayerNorm(4), Attention())
+    network.num_prefix_tokens = 1
+    taps = PatchTaps(network)
+    x = torch.randn(2, 6, 4)
+    network(x)
+    (patches,) = taps.patches
+    torch.testing.assert_close(patches, network[0](x)[:, 1:])
+
+
+def test_patches_of_feature_maps_have_their_channels_last():
+    network = nn.Sequential(nn.GroupNorm(1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(3))
+    taps = PatchTaps(network)
+    x = torch.randn(2, 3, 4, 5)
+    network(x)
+    (patches,) = taps.patches  # what the LayerNorm is given has no patches any more
+    assert torch.equal(patches, x.flatten(2).mT)
+
+
+def test_a_network_with_nothing_to_tap_is_refused():
+    with pytest.raises(ValueError, match="no attention, no LayerNorm and no GroupNorm"):
+        PatchTaps(nn.Sequential(nn.Linear(2, 2)))

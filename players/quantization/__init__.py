@@ -1,0 +1,28 @@
+"""Fake quantization: a network's weights and activations rounded to a few bits, in float arithmetic, differentiably."""
+
+from players.quantization.grids import Grid, fake_quantize
+from players.quantization.layers import Granularity, Scheme, Symmetry, calibrate, layer_bits, quantize
+from players.quantization.packing import load_packed, packed_state
+from players.quantization.precision import Bits, assign_bits, quantizable_layers
+from players.quantization.ranges import ActivationRange, WeightRange
+from players.quantization.table import LayerTable, describe_layers
+
+__all__ = [
+    "ActivationRange",
+    "Bits",
+    "Granularity",
+    "Grid",
+    "LayerTable",
+    "Scheme",
+    "Symmetry",
+    "WeightRange",
+    "assign_bits",
+    "calibrate",
+    "describe_layers",
+    "fake_quantize",
+    "layer_bits",
+    "load_packed",
+    "packed_state",
+    "quantizable_layers",
+    "quantize",
+]

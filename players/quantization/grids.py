@@ -1,0 +1,94 @@
+"""Grids of evenly spaced levels, and rounding to them in float arithmetic, differentiably."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Grid(NamedTuple):
+    """The 2^bits levels ``scale * (k - zero_point)``, ``k`` in 0 … 2^bits - 1; zero is one of them.
+
+    ``scale`` (float32, > 0) and ``zero_point`` (int32, 0 … 2^bits - 1) have one element, or (channels,).
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+    bits: int
+
+    @classmethod
+    def over(cls, low: Tensor, high: Tensor, bits: int, symmetric: bool = False) -> "Grid":
+        """The grid over [low, high], widened to hold zero.
+
+        Asymmetric (Jacob et al., CVPR 2018): ``scale = (high - low) / (2^bits - 1)``,
+        ``zero_point = round(-low / scale)``. Symmetric: ``scale = max(-low, high) / (2^(bits-1) - 1)``, and the zero
+        point is the middle level 2^(bits-1), which is 0 in signed integers, so that kernels need no correction for it.
+
+        Args:
+            low, high: one element, or (channels,); no gradient flows to them.
+            bits: 2 to 8.
+
+        Raises:
+            ValueError: ``bits`` out of range.
+        """
+        if not 2 <= bits <= 8:
+            raise ValueError(f"fake quantization to {bits} bits: expected 2 to 8")
+        levels = 2**bits - 1
+        low, high = low.detach().float().clamp(max=0), high.detach().float().clamp(min=0)
+        if symmetric:
+            middle = 2 ** (bits - 1)
+            scale = torch.maximum(-low, high) / (middle - 1)
+            zero_point = torch.full_like(scale, middle)
+        else:
+            scale = (high - low) / levels
+            zero_point = torch.round(-low / scale).nan_to_num().clamp(0, levels)
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        return cls(scale, zero_point.to(torch.int32), bits)
+
+    @property
+    def range(self) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest level."""
+        return -self.zero_point * self.scale, (2**self.bits - 1 - self.zero_point) * self.scale
+
+    def round(self, x: Tensor, channel_axis: int | None = None) -> Tensor:
+        """``x`` at the nearest levels; same shape and dtype.
+
+        The gradient is straight-through inside the grid's range and zero outside; none flows to the scale.
+
+        Args:
+            channel_axis: the axis of ``x`` that a grid of (channels,) belongs to; None for a grid of one element.
+        """
+        levels = 2**self.bits - 1
+        if channel_axis is None:
+            scale, zero_point = self.scale.detach().reshape(()), self.zero_point.reshape(())
+            return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, 0, levels)
+        return torch.fake_quantize_per_channel_affine(x, self.scale.detach(), self.zero_point, channel_axis, 0, levels)
+
+    def round_learning(self, x: Tensor, values_a_scale: int, channel_axis: int | None = None) -> Tensor:
+        """``x`` at the nearest levels, with a gradient for the scale too: learned step size quantization.
+
+        Of ``x / scale`` inside the grid, the gradient with respect to the scale is ``round(x / scale) - x / scale``;
+        beyond it, the outermost ``k - zero_point``; both times ``1 / sqrt(values_a_scale * (2^bits - 1 - zero_point))``
+        (LSQ; Esser et al., ICLR 2020, equations 1 to 3 and section 2.2). The paper's signed grid is the symmetric one,
+        its unsigned grid has zero point 0; any other zero point, which is not learned, is treated alike.
+
+        Args:
+            values_a_scale: how many values share one scale (of a batch: those of one sample).
+        """
+        positive = 2**self.bits - 1 - self.zero_point
+        factor = (values_a_scale * positive.clamp(min=1)).rsqrt()
+        scaled_down = self.scale * factor
+        scale = self.scale.detach() + (scaled_down - scaled_down.detach())
+        zero_point = self.zero_point
+        if channel_axis is not None:
+            shape = [-1 if axis == channel_axis else 1 for axis in range(x.ndim)]
+            scale, zero_point, positive = scale.reshape(shape), zero_point.reshape(shape), positive.reshape(shape)
+        inside = (x / scale).clamp(-zero_point, positive)
+        return (inside + (inside.round() - inside).detach()) * scale
+
+
+def fake_quantize(
+    x: Tensor, low: Tensor, high: Tensor, bits: int, channel_axis: int | None = None, symmetric: bool = False
+) -> Tensor:
+    """Round ``x`` to the levels of :meth:`Grid.over` [low, high]; see there, and :meth:`Grid.round`."""
+    return Grid.over(low, high, bits, symmetric).round(x, channel_axis)

@@ -1,0 +1,80 @@
+"""A quantized network's tensors as they are stored: weights as integers of a few bits, packed without gaps.
+
+Of a layer ``L`` whose weight has b < 32 bits: ``L.weight.levels`` (uint8, the b-bit levels one after another, most
+significant bit first), ``L.weight.scale`` and ``L.weight.zero_point``, which broadcast against the weight: it is
+``scale * (level - zero_point)``. Everything else is stored as it is.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from players.quantization.layers import Scheme, float_weight, quantize, weight_quantizer
+from players.quantization.precision import FULL_PRECISION, Bits, quantizable_layers
+
+_PARTS = ("levels", "scale", "zero_point")
+
+
+def pack(levels: Tensor, bits: int) -> Tensor:
+    """Integers of 0 … 2^bits - 1, any shape → (ceil(numel * bits / 8),) uint8."""
+    values = levels.detach().cpu().flatten().to(torch.uint8).numpy()
+    return torch.from_numpy(np.packbits(np.unpackbits(values[:, None], axis=1)[:, 8 - bits :]))
+
+
+def unpack(packed: Tensor, bits: int, shape: torch.Size) -> Tensor:
+    """The uint8 integers that :func:`pack` packed, in ``shape``.
+
+    Raises:
+        ValueError: ``packed`` has another length.
+    """
+    expected = -(-shape.numel() * bits // 8)
+    if packed.shape != (expected,):
+        raise ValueError(f"{tuple(packed.shape)} bytes; {tuple(shape)} weights of {bits} bits have {expected}")
+    values = np.unpackbits(packed.numpy(), count=shape.numel() * bits).reshape(-1, bits)
+    return torch.from_numpy(np.packbits(np.pad(values, ((0, 0), (8 - bits, 0))), axis=1)).reshape(shape)
+
+
+@torch.no_grad()
+def packed_state(quantized: nn.Module) -> dict[str, Tensor]:
+    """The tensors to store of a network that :func:`quantize` made."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in quantized.state_dict().items()}
+    for name, layer in quantizable_layers(quantized).items():
+        quantizer = weight_quantizer(layer)
+        if quantizer is None:
+            continue
+        weight = float_weight(layer).detach()
+        for key in [key for key in state if key.startswith(f"{name}.parametrizations.weight.")]:
+            del state[key]
+        if quantizer.bits == FULL_PRECISION:
+            state[f"{name}.weight"] = weight.cpu().contiguous()
+            continue
+        grid = quantizer.grid_of(weight)
+        shape = [-1 if axis == quantizer.channel_axis else 1 for axis in range(weight.ndim)]
+        scale, zero_point = grid.scale.reshape(shape), grid.zero_point.reshape(shape)
+        levels = torch.round(quantizer.rounded(weight) / scale) + zero_point
+        state[f"{name}.weight.levels"] = pack(levels, quantizer.bits)
+        state[f"{name}.weight.scale"] = scale.cpu()
+        state[f"{name}.weight.zero_point"] = zero_point.to(torch.uint8).cpu()
+    return state
+
+
+def load_packed(network: nn.Module, state: Mapping[str, Tensor], bits: Mapping[str, Bits], scheme: Scheme) -> nn.Module:
+    """A quantized copy of ``network`` with the tensors of :func:`packed_state`: its weights are the levels' values.
+
+    Raises:
+        KeyError, RuntimeError, ValueError: the tensors are not of such a network.
+    """
+    inputs_only = {name: Bits(FULL_PRECISION, width.activation) for name, width in bits.items()}
+    quantized = quantize(network, inputs_only, scheme)
+    state = dict(state)
+    for name, layer in quantizable_layers(quantized).items():
+        if bits[name].weight < FULL_PRECISION:
+            packed, scale, zero_point = (state.pop(f"{name}.weight.{part}") for part in _PARTS)
+            levels = unpack(packed, bits[name].weight, layer.weight.shape)
+            state[f"{name}.weight"] = scale * (levels.float() - zero_point.float())
+        if weight_quantizer(layer) is not None:
+            state[f"{name}.parametrizations.weight.original"] = state.pop(f"{name}.weight")
+    quantized.load_state_dict(state)
+    return quantized

@@ -1,0 +1,116 @@
+"""Which layer gets how many bits."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+FULL_PRECISION = 32
+_INPUT_BITS = 8  # images come in 8 bits
+_OFFERED = 6  # layer names in a message
+
+
+class Bits(NamedTuple):
+    """Bits of a layer's weight and of the activation that enters it, each 2 to 8, or 32 for full precision."""
+
+    weight: int
+    activation: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Bits":
+        """``"w4a8"`` → ``Bits(4, 8)``.
+
+        Raises:
+            ValueError: the text has another form, or a width is neither 2 to 8 nor 32.
+        """
+        match = re.fullmatch(r"w(\d+)a(\d+)", text.strip().lower())
+        if match is None:
+            raise ValueError(f"bits {text!r}: expected w<bits>a<bits>, for weights and activations, such as w4a4")
+        bits = cls(int(match[1]), int(match[2]))
+        bits.check(f"bits {text!r}")
+        return bits
+
+    def check(self, where: str) -> None:
+        """That both widths are 2 to 8, or 32.
+
+        Raises:
+            ValueError: one is not; ``where`` begins the message.
+        """
+        for width in self:
+            if not (2 <= width <= 8 or width == FULL_PRECISION):
+                raise ValueError(f"{where}: {width} is neither 2 to 8 bits nor {FULL_PRECISION} (full precision)")
+
+    def __str__(self) -> str:
+        return f"w{self.weight}a{self.activation}"
+
+
+def quantizable_layers(network: nn.Module) -> "dict[str, _ConvNd | nn.Linear]":
+    """The convolutions (of any dimension, transposed too) and linear layers of a network, subclasses included, by name.
+
+    They stand in the order in which the network holds them; the first is taken to be the one that the network's own
+    input enters.
+
+    Raises:
+        ValueError: there are none.
+    """
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, _ConvNd | nn.Linear)}
+    if not layers:
+        raise ValueError(f"nothing to quantize: {type(network).__name__} has no Conv and no Linear layer")
+    return layers
+
+
+def assign_bits(
+    network: nn.Module, bits: Bits, overrides: Sequence[str] = (), first_last: Bits | None = None
+) -> dict[str, Bits]:
+    """The bits of every quantizable layer of ``network``, by its name.
+
+    Args:
+        bits: of all layers. The first layer's activation, the network's own input, is kept at 8 bits or more.
+        overrides: ``"PATTERN=w<bits>a<bits>"`` each; the pattern is a layer's name, in which ``*`` stands for anything,
+            ``?`` for any one character. They hold against ``bits`` and ``first_last``, for the network's input too.
+        first_last: of the first layer and of the last.
+
+    Raises:
+        ValueError: an override of another form, bits out of range, a pattern that names no layer, or two patterns that
+            want different bits for one layer.
+    """
+    names = list(quantizable_layers(network))
+    assigned = dict.fromkeys(names, bits)
+    if first_last is not None:
+        assigned[names[0]] = assigned[names[-1]] = first_last
+    first = assigned[names[0]]
+    assigned[names[0]] = first._replace(activation=max(first.activation, _INPUT_BITS))
+
+    wanted: dict[str, tuple[str, Bits]] = {}
+    for override in overrides:
+        pattern, separator, text = override.partition("=")
+        if not separator:
+            raise ValueError(f"layer bits {override!r}: expected PATTERN=w<bits>a<bits>, such as {names[0]}=w8a8")
+        try:
+            chosen = Bits.parse(text)
+        except ValueError as error:
+            raise ValueError(f"layer bits {override!r}: {error}; layers: {_some(names)}") from error
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        if not matching:
+            raise ValueError(f"layer bits {override!r}: no layer is named so; {_offer(pattern, names)}")
+        for name in matching:
+            other, already = wanted.setdefault(name, (override, chosen))
+            if already != chosen:
+                both = [n for n in matching if fnmatchcase(n, other.partition("=")[0])]
+                raise ValueError(f"layer bits {other!r} and {override!r} disagree about {_some(both)}")
+    return assigned | {name: chosen for name, (_, chosen) in wanted.items()}
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f", and {len(names) - _OFFERED} more" if len(names) > _OFFERED else ""
+    return ", ".join(names[:_OFFERED]) + more
+
+
+def _offer(pattern: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(pattern.strip("*?."), names, n=_OFFERED, cutoff=0.4)
+    return f"nearest: {_some(close)}" if close else f"layers: {_some(names)}"

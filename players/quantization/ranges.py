@@ -1,0 +1,74 @@
+"""Estimators of the range that a grid should cover, by name."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from players.quantization.grids import Grid
+
+WeightRange = Literal["minmax", "percentile", "mse", "lsq"]
+ActivationRange = Literal["minmax", "ema", "percentile", "mse", "lsq"]
+
+_PERCENTILE = 99.9
+_SHARES = torch.linspace(1, 0.2, 41).tolist()
+_BOTH_ENDS = [(share, share) for share in _SHARES]
+_EITHER_END = _BOTH_ENDS + [(1.0, share) for share in _SHARES] + [(share, 1.0) for share in _SHARES]
+_SAMPLES = 2**14
+
+
+def minmax(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """Least and greatest value of each row."""
+    low, high = x.aminmax(dim=1)
+    return low, high
+
+
+def percentile(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """The central 99.9 % of each row: what is left when 0.05 % are cut off at either end, linearly interpolated."""
+    ordered = x.sort(dim=1).values
+    position = (x.shape[1] - 1) * (1 - _PERCENTILE / 100) / 2
+    below, share = int(position), position % 1
+    above = min(below + 1, x.shape[1] - 1)
+    low = torch.lerp(ordered[:, below], ordered[:, above], share)
+    high = torch.lerp(ordered[:, -1 - below], ordered[:, -1 - above], share)
+    return low, high
+
+
+def mse(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """Each row's minmax range, cut at one end or at both to a share of 1 down to 0.2, for the least squared error."""
+    low, high = minmax(x, bits, symmetric)
+    best_low, best_high, least = low, high, torch.full_like(low, torch.inf)
+    for low_share, high_share in _BOTH_ENDS if symmetric else _EITHER_END:
+        cut_low, cut_high = low_share * low, high_share * high
+        error = (Grid.over(cut_low, cut_high, bits, symmetric).round(x, 0) - x).square().mean(dim=1)
+        better = error < least
+        best_low, best_high = torch.where(better, cut_low, best_low), torch.where(better, cut_high, best_high)
+        least = torch.where(better, error, least)
+    return best_low, best_high
+
+
+_ESTIMATORS: dict[str, Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]] = {
+    "minmax": minmax,
+    "ema": minmax,
+    "percentile": percentile,
+    "mse": mse,
+    "lsq": mse,
+}
+
+
+def find_range(name: WeightRange | ActivationRange, x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """The range (low, high), each (rows,), of every row of ``x`` (rows, values) for a grid of ``bits`` bits.
+
+    ``ema`` is minmax of one batch; ``lsq`` starts from mse.
+    """
+    return _ESTIMATORS[name](x, bits, symmetric)
+
+
+def sample(x: Tensor) -> Tensor:
+    """(1, n) values that stand for all of ``x`` where a range is looked for: all, or some 16,384 and the outermost."""
+    values = x.reshape(1, -1)
+    if values.shape[1] <= _SAMPLES:
+        return values
+    chosen = torch.randint(values.shape[1], (_SAMPLES,), generator=torch.Generator().manual_seed(0))
+    return torch.cat([values[:, chosen.to(x.device)], torch.stack(values.aminmax()).reshape(1, 2)], dim=1)
