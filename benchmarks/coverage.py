@@ -16,10 +16,10 @@ import torch
 from rich.progress import track
 from timm.models import _registry
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
 import players.backbones  # noqa: F401 (registers this project's networks, which are no family of timm's)
 from players import Bits, calibrate, quantize
+from players.quantization.precision import Layer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "coverage.md"
 SIZES = (64, 128)
@@ -88,7 +88,7 @@ def check(family: str, name: str) -> Row:
     output.square().mean().backward()
     distance = ((output - expected).norm() / expected.norm()).item()
 
-    layers = {n: m for n, m in quantized.named_modules() if isinstance(m, _ConvNd | nn.Linear)}
+    layers = {n: m for n, m in quantized.named_modules() if isinstance(m, Layer)}
     reasons = {
         "input not quantized": [n for n, m in layers.items() if not m.input_quantizer.observed],
         "no gradient": [n for n, m in layers.items() if m.parametrizations.weight.original.grad is None],

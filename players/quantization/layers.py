@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from timm.layers import CondConv2d
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
 from players.quantization.grids import Grid
-from players.quantization.precision import FULL_PRECISION, Bits, assign_bits, quantizable_layers
+from players.quantization.precision import FULL_PRECISION, Bits, Layer, assign_bits, quantizable_layers
 from players.quantization.ranges import ActivationRange, WeightRange, find_range, sample
 
 Symmetry = Literal["asymmetric", "symmetric"]
@@ -76,37 +77,43 @@ class _Quantizer(nn.Module):
                 self.scale.copy_(Grid.over(self.low, self.high, self.bits, self.symmetric).scale)
 
 
+def weight_shape(layer: Layer) -> torch.Size:
+    """The shape of a layer's weight with its output channels on an axis: of a conditional convolution, all experts'."""
+    if isinstance(layer, CondConv2d):
+        return torch.Size((layer.num_experts * layer.out_channels, *layer.weight_shape[1:]))
+    return layer.weight.shape
+
+
 class WeightQuantizer(_Quantizer):
     """Parametrization of a layer's weight: its values on a grid per output channel, or on one.
 
     Args:
-        layer: whose weight it is; ``channel_axis`` of its output channels is 1 for transposed convolutions, else 0.
+        layer: whose weight it is. ``shape`` is that in which its output channels have an axis of their own,
+            ``channel_axis``: the weight's own, but for a conditional convolution, which stores its experts flat.
         bits: 2 to 8, or 32 to leave the values as they are.
         inputs: quantizer of what the layer is given, for modules that take the weight and compute with it themselves.
     """
 
-    def __init__(
-        self, layer: _ConvNd | nn.Linear, bits: int, scheme: Scheme, inputs: "ActivationQuantizer | None"
-    ) -> None:
-        weight = layer.weight.detach()
+    def __init__(self, layer: Layer, bits: int, scheme: Scheme, inputs: "ActivationQuantizer | None") -> None:
+        shape = weight_shape(layer)
         channel_axis = 1 if isinstance(layer, _ConvTransposeNd) else 0
         per_channel = scheme.weight_granularity == "per-channel"
         keeps_range = bits < FULL_PRECISION and scheme.weight_range != "minmax"
-        rows = (weight.shape[channel_axis] if per_channel else 1) if keeps_range else None
+        rows = (shape[channel_axis] if per_channel else 1) if keeps_range else None
         super().__init__(bits, scheme.weight_range, scheme.weight_grid == "symmetric", rows)
-        self.channel_axis = channel_axis if per_channel else None
+        self.shape, self.channel_axis = shape, channel_axis if per_channel else None
         self.in_layer = False  # the layer's own forward is running, which has quantized its input
         self._inputs = (inputs,)  # in a tuple, because the layer owns the module
         if keeps_range:
-            self.to(weight.device)
-            low, high = self._find_range(weight)
+            self.to(layer.weight.device)
+            low, high = self._find_range(layer.weight.detach())
             self.low.copy_(low)
             self.high.copy_(high)
             self._start_learning()
 
     def _find_range(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         axis = self.channel_axis
-        rows = weight.reshape(1, -1) if axis is None else weight.transpose(0, axis).flatten(1)
+        rows = weight.reshape(1, -1) if axis is None else weight.reshape(self.shape).transpose(0, axis).flatten(1)
         return find_range(self.range, rows, self.bits, self.symmetric)
 
     def grid_of(self, weight: Tensor) -> Grid:
@@ -119,10 +126,12 @@ class WeightQuantizer(_Quantizer):
         """The weight at the nearest levels; itself, with 32 bits."""
         if self.bits == FULL_PRECISION:
             return weight
-        grid = self.grid_of(weight)
+        grid, kernels = self.grid_of(weight), weight.reshape(self.shape)
         if self.range == "lsq":
-            return grid.round_learning(weight, weight.numel() // len(grid.scale), self.channel_axis)
-        return grid.round(weight, self.channel_axis)
+            kernels = grid.round_learning(kernels, weight.numel() // len(grid.scale), self.channel_axis)
+        else:
+            kernels = grid.round(kernels, self.channel_axis)
+        return kernels.reshape(weight.shape)
 
     def forward(self, weight: Tensor) -> Tensor:
         weight = self.rounded(weight)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from players.quantization.layers import Scheme, float_weight, quantize, weight_quantizer
+from players.quantization.layers import Scheme, float_weight, quantize, weight_quantizer, weight_shape
 from players.quantization.precision import FULL_PRECISION, Bits, quantizable_layers
 
 _PARTS = ("levels", "scale", "zero_point")
@@ -51,9 +51,9 @@ def packed_state(quantized: nn.Module) -> dict[str, Tensor]:
             state[f"{name}.weight"] = weight.cpu().contiguous()
             continue
         grid = quantizer.grid_of(weight)
-        shape = [-1 if axis == quantizer.channel_axis else 1 for axis in range(weight.ndim)]
+        shape = [-1 if axis == quantizer.channel_axis else 1 for axis in range(len(quantizer.shape))]
         scale, zero_point = grid.scale.reshape(shape), grid.zero_point.reshape(shape)
-        levels = torch.round(quantizer.rounded(weight) / scale) + zero_point
+        levels = torch.round(quantizer.rounded(weight).reshape(quantizer.shape) / scale) + zero_point
         state[f"{name}.weight.levels"] = pack(levels, quantizer.bits)
         state[f"{name}.weight.scale"] = scale.cpu()
         state[f"{name}.weight.zero_point"] = zero_point.to(torch.uint8).cpu()
@@ -72,8 +72,8 @@ def load_packed(network: nn.Module, state: Mapping[str, Tensor], bits: Mapping[s
     for name, layer in quantizable_layers(quantized).items():
         if bits[name].weight < FULL_PRECISION:
             packed, scale, zero_point = (state.pop(f"{name}.weight.{part}") for part in _PARTS)
-            levels = unpack(packed, bits[name].weight, layer.weight.shape)
-            state[f"{name}.weight"] = scale * (levels.float() - zero_point.float())
+            levels = unpack(packed, bits[name].weight, weight_shape(layer))
+            state[f"{name}.weight"] = (scale * (levels.float() - zero_point.float())).reshape(layer.weight.shape)
         if weight_quantizer(layer) is not None:
             state[f"{name}.parametrizations.weight.original"] = state.pop(f"{name}.weight")
     quantized.load_state_dict(state)

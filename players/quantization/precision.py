@@ -4,14 +4,18 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from timm.layers import CondConv2d
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 FULL_PRECISION = 32
 _INPUT_BITS = 8  # images come in 8 bits
 _OFFERED = 6  # layer names in a message
+
+
+Layer: TypeAlias = _ConvNd | nn.Linear | CondConv2d
 
 
 class Bits(NamedTuple):
@@ -48,16 +52,16 @@ class Bits(NamedTuple):
         return f"w{self.weight}a{self.activation}"
 
 
-def quantizable_layers(network: nn.Module) -> "dict[str, _ConvNd | nn.Linear]":
-    """The convolutions (of any dimension, transposed too) and linear layers of a network, subclasses included, by name.
+def quantizable_layers(network: nn.Module) -> dict[str, Layer]:
+    """The convolutions and linear layers of a network, by name.
 
-    They stand in the order in which the network holds them; the first is taken to be the one that the network's own
-    input enters.
+    Convolutions of any dimension, transposed and conditional ones too, and subclasses of all. They stand in the order
+    in which the network holds them; the first is taken to be the one that the network's own input enters.
 
     Raises:
         ValueError: there are none.
     """
-    layers = {name: module for name, module in network.named_modules() if isinstance(module, _ConvNd | nn.Linear)}
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, Layer)}
     if not layers:
         raise ValueError(f"nothing to quantize: {type(network).__name__} has no Conv and no Linear layer")
     return layers

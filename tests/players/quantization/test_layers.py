@@ -5,11 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from timm.layers import CondConv2d
 from torch import nn
 from torch.nn import functional as F
 
 from players import Bits, Scheme, assign_bits, calibrate, fake_quantize, layer_bits, quantize
 from players.quantization.layers import ActivationQuantizer, float_weight
+from players.quantization.packing import load_packed, packed_state
 from tests.strategies import bit_widths, normal, seeds
 
 
@@ -248,3 +250,34 @@ def test_layers_tell_their_bits(weight, activation):
 def test_bits_by_layer_must_name_the_layers():
     with pytest.raises(ValueError, match="bits for conv; expected them for 0, 4"):
         quantize(small_network(), {"conv": Bits(4, 4)})
+
+
+@pytest.mark.parametrize("granularity", ["per-channel", "per-tensor"])
+def test_conditional_convolutions_by_the_output_channels_of_every_expert(granularity):
+    class Routed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.route, self.conv = nn.Conv2d(2, 4, 1), nn.Linear(4, 3), CondConv2d(4, 6, 3, num_experts=3)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.conv(x, torch.sigmoid(self.route(x.mean(dim=(2, 3)))))
+
+    network, images = Routed(), torch.randn(4, 2, 5, 5)
+    scheme = Scheme(weight_granularity=granularity)
+    quantized = quantize(network, Bits(3, 8), scheme)
+    calibrate(quantized, [images])
+    kernels = quantized.conv.weight.reshape(3, 6, 4 * 9)
+    assert kernels.unique().numel() <= 8 if granularity == "per-tensor" else kernels.unique().numel() > 50
+    for expert, plain in zip(kernels, network.conv.weight.reshape(3, 6, -1), strict=True):
+        for found, channel in zip(expert, plain, strict=True):
+            assert len(found.unique()) <= 8
+            if granularity == "per-channel":
+                torch.testing.assert_close(found, fake_quantize(channel, channel.min(), channel.max(), 3))
+    output = quantized(images)
+    assert (output - network(images)).norm() < 0.5 * network(images).norm()
+    output.sum().backward()
+    assert quantized.conv.parametrizations.weight.original.grad is not None
+    assert quantized.conv.input_quantizer.observed == 1
+    loaded = load_packed(Routed(), packed_state(quantized), layer_bits(quantized), scheme)
+    assert torch.equal(loaded(images), output)
