@@ -2,6 +2,10 @@
 
 A generator invents samples on which the quantized copy Q of a trained network P disagrees with it, neither too much
 nor too little; Q learns from P on them; the Balance Gap says when neither gains on the other any more.
+
+The samples are kept natural by what P remembers of its own training images: the running statistics of its BatchNorm
+layers. A network without them (ViT, Swin, ConvNeXt) must have attention, or else LayerNorm or GroupNorm, layers: there the
+samples are made such that P tells their patches apart (PSAQ-ViT, ECCV 2022).
 """
 
 from collections.abc import Callable
@@ -31,8 +35,8 @@ class Config(DataFreeOptions):
     generator_lr: float = 1e-3
     """Step size of the generator (Adam)."""
     quantized_lr: float = 3e-4
-    """Step size of the quantized network (SGD, Nesterov momentum) at first; falls to 0 along a cosine. Published: 1e-4
-    for CIFAR, 1e-5 for ImageNet, in three steps of 0.1 over 80,000 rounds."""
+    """Step size of the quantized network (SGD, Nesterov momentum) at first; falls to 0 along a cosine. Published, with
+    steps of 0.1 and 80,000 rounds: 1e-4 for CIFAR, 1e-5 for ImageNet."""
     low: float = 0.3
     """Lower end of the band in which samples are wanted, as normalised entropy of P's and Q's disagreement, 0 to 1."""
     high: float = 0.8

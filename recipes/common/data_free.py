@@ -28,13 +28,13 @@ class DataFreeOptions(Options):
     backbone: str = DEFAULT_BACKBONE
     """The network to quantize: any timm name; cifar_resnet20, 32, 44, 56 too."""
     weights: str | None = None
-    """Its weights: a .safetensors, .pth or .th file, "package:NAME" for the one in an installed Python package, or
-    "random". Default: timm's pretrained ones."""
+    """Its weights: "random", a .safetensors, .pth or .th file, or "package:NAME" for the one that an installed Python
+    package brings. Default: timm's pretrained ones."""
     num_classes: int | None = None
     """Classes of the network, where the weights have another number than the name stands for."""
     data: str | None = None
-    """Real images, for measuring only: "digits", or a folder with one folder a class; named by WordNet ids, they are
-    ImageNet's classes, all or some. Default: none; for the default network, its held-out digits."""
+    """Real images, for measuring only: "digits", or a folder with one folder a class; where WordNet ids are their names,
+    they are classes of ImageNet, all or some. Default: none; for the default network, its held-out digits."""
     bits: str = "w2a3"
     """Bits of weights and activations, each 2 to 8, or 32 for full precision. The network's own input keeps 8."""
     layer_bits: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -42,15 +42,15 @@ class DataFreeOptions(Options):
     first_last_bits: str | None = None
     """Bits of the first and the last layer, such as w8a8. Default: as all."""
     weight_range: players.WeightRange = "minmax"
-    """How far the levels of a weight reach: the whole range, the central 99.9 %, least squared error, or learned."""
+    """How far the levels of a weight reach: over all of it, the central 99.9 %, with least squared error, or learned."""
     weight_grid: players.Symmetry = "asymmetric"
-    """Symmetric has zero in the middle."""
+    """Whether zero is the middle level of a weight (symmetric)."""
     weight_granularity: players.Granularity = "per-channel"
     """One grid for each output channel of a weight, or one for all."""
     activation_range: players.ActivationRange = "ema"
-    """The same of activations; ema is the moving average of batch minima and maxima."""
+    """How far those of activations reach; ema is the moving average of batch minima and maxima."""
     activation_grid: players.Symmetry = "asymmetric"
-    """Symmetric has zero in the middle."""
+    """Whether zero is the middle level of activations (symmetric)."""
     rounds: int = 2000
     """Rounds to play, one step of each player in each. AdaSG's authors play 80,000."""
     warmup: int = 100

