@@ -54,8 +54,8 @@ class PatchTaps:
     After each forward pass ``patches`` is a list of tensors (images, patches, channels), in the order they were
     reached: the outputs of the self-attention modules, as PSAQ-ViT takes them (Li et al., ECCV 2022), which are the
     innermost modules with ``num_heads``; in a network without attention, what its LayerNorm and GroupNorm layers are
-    given. Class and register tokens are left out, and of many patches at most 64 are taken, evenly spaced. They stay in
-    the graph.
+    given. Where attention works in windows, each window counts as an image. Class and register tokens are left out, and
+    of many patches at most 64 are taken, evenly spaced. They stay in the graph.
 
     Raises:
         ValueError: the network has neither attention nor such layers.

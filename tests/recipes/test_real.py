@@ -45,7 +45,14 @@ def test_efficientnet_lite0_on_imagenet(bits, rounds, won_back, shared, tmp_path
         assert found["after_top1"] >= found["teacher_top1"] - 2
 
 
-NETWORKS = ["resnet18", "mobilenetv2_100", "tf_efficientnet_lite0", "regnety_002", "densenet121", "vit_tiny_patch16_224"]
+NETWORKS = [
+    "resnet18",
+    "mobilenetv2_100",
+    "tf_efficientnet_lite0",
+    "regnety_002",
+    "densenet121",
+    "vit_tiny_patch16_224",
+]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
