@@ -4,8 +4,8 @@ A generator invents samples on which the quantized copy Q of a trained network P
 nor too little; Q learns from P on them; the Balance Gap says when neither gains on the other any more.
 
 The samples are kept natural by what P remembers of its own training images: the running statistics of its BatchNorm
-layers. A network without them (ViT, Swin, ConvNeXt) must have attention, or else LayerNorm or GroupNorm, layers: there the
-samples are made such that P tells their patches apart (PSAQ-ViT, ECCV 2022).
+layers. A network without them (ViT, Swin, ConvNeXt) must have attention, or else LayerNorm or GroupNorm, layers: there
+the samples are made such that P tells their patches apart (PSAQ-ViT, ECCV 2022).
 """
 
 from collections.abc import Callable

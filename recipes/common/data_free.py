@@ -33,7 +33,7 @@ class DataFreeOptions(Options):
     num_classes: int | None = None
     """Classes of the network, where the weights have another number than the name stands for."""
     data: str | None = None
-    """Real images, for measuring only: "digits", or a folder with one folder a class; where WordNet ids are their names,
+    """Real images, for measuring only: "digits", or a folder with one folder a class; where WordNet ids are the names,
     they are classes of ImageNet, all or some. Default: none; for the default network, its held-out digits."""
     bits: str = "w2a3"
     """Bits of weights and activations, each 2 to 8, or 32 for full precision. The network's own input keeps 8."""
@@ -42,7 +42,7 @@ class DataFreeOptions(Options):
     first_last_bits: str | None = None
     """Bits of the first and the last layer, such as w8a8. Default: as all."""
     weight_range: players.WeightRange = "minmax"
-    """How far the levels of a weight reach: over all of it, the central 99.9 %, with least squared error, or learned."""
+    """How far the levels of a weight reach: over all of it, the central 99.9 %, for least squared error, or learned."""
     weight_grid: players.Symmetry = "asymmetric"
     """Whether zero is the middle level of a weight (symmetric)."""
     weight_granularity: players.Granularity = "per-channel"

