@@ -1,6 +1,6 @@
 """Grids of evenly spaced levels, and rounding to them in float arithmetic, differentiably."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,7 +42,8 @@ class Grid(NamedTuple):
         else:
             scale = (high - low) / levels
             zero_point = torch.round(-low / scale).nan_to_num().clamp(0, levels)
-        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        smallest = torch.finfo(scale.dtype).tiny  # of which the reciprocal is finite
+        scale = torch.where(scale >= smallest, scale, torch.ones_like(scale))
         return cls(scale, zero_point.to(torch.int32), bits)
 
     @property
@@ -58,10 +59,9 @@ class Grid(NamedTuple):
         Args:
             channel_axis: the axis of ``x`` that a grid of (channels,) belongs to; None for a grid of one element.
         """
-        levels = 2**self.bits - 1
         if channel_axis is None:
-            scale, zero_point = self.scale.detach().reshape(()), self.zero_point.reshape(())
-            return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, 0, levels)
+            return round_to_levels(x, self.scale.item(), int(self.zero_point.item()), self.bits)
+        levels = 2**self.bits - 1
         return torch.fake_quantize_per_channel_affine(x, self.scale.detach(), self.zero_point, channel_axis, 0, levels)
 
     def round_learning(self, x: Tensor, values_a_scale: int, channel_axis: int | None = None) -> Tensor:
@@ -85,6 +85,30 @@ class Grid(NamedTuple):
             scale, zero_point, positive = scale.reshape(shape), zero_point.reshape(shape), positive.reshape(shape)
         inside = (x / scale).clamp(-zero_point, positive)
         return (inside + (inside.round() - inside).detach()) * scale
+
+
+def round_to_levels(x: Tensor, scale: float, zero_point: int, bits: int) -> Tensor:
+    """:meth:`Grid.round` for a grid of one element whose numbers are known to Python, so that no device waits."""
+    if x.device.type == "cpu":
+        return _Rounding.apply(x, scale, -zero_point, 2**bits - 1 - zero_point)
+    return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, 0, 2**bits - 1)
+
+
+class _Rounding(torch.autograd.Function):
+    """What torch.fake_quantize_per_tensor_affine does, in vectorised operations: there it is a scalar loop on the CPU,
+    15 times slower (measured, 16 × 16 × 32 × 32). Rounding is done in float32 at least."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: float, lowest: int, highest: int) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.inside = (lowest - 0.5) * scale, (highest + 0.5) * scale
+        levels = x.to(torch.promote_types(x.dtype, torch.float32)) * (1 / scale)
+        return levels.round_().clamp_(lowest, highest).mul_(scale).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(gradient, x, *ctx.inside), None, None, None
 
 
 def fake_quantize(

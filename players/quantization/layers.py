@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrize
 
-from players.quantization.grids import Grid
+from players.quantization.grids import Grid, round_to_levels
 from players.quantization.precision import FULL_PRECISION, Bits, Layer, assign_bits, quantizable_layers
 from players.quantization.ranges import ActivationRange, WeightRange, find_range, sample
 
@@ -173,10 +173,12 @@ class ActivationQuantizer(_Quantizer):
         super().__init__(bits, range, symmetric, rows=1)
         self.observing = False
         self.observed = 0
+        self._numbers: tuple[float, int] | None = None  # scale and zero point, where they do not change
 
     def reset(self) -> None:
         """Forget the range."""
         self.observed = 0
+        self._numbers = None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.observing:
@@ -185,14 +187,19 @@ class ActivationQuantizer(_Quantizer):
             return x
         if self.range == "lsq":
             return self.grid().round_learning(x, x[0].numel())
-        return self.grid().round(x)
+        if self._numbers is None:
+            grid = self.grid()
+            self._numbers = grid.scale.item(), int(grid.zero_point.item())
+        return round_to_levels(x, *self._numbers, self.bits)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.observed = int((self.high > self.low).item())
+        self._numbers = None
 
     def _observe(self, x: Tensor) -> None:
         self.observed += 1
+        self._numbers = None
         values = x.reshape(1, -1) if self.range in ("minmax", "ema") else sample(x)
         low, high = find_range(self.range, values, self.bits, self.symmetric)
         low, high = low.to(self.low.dtype), high.to(self.high.dtype)

@@ -20,8 +20,7 @@ _SAMPLES = 2**14
 
 def minmax(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
     """Least and greatest value of each row."""
-    low, high = x.aminmax(dim=1)
-    return low, high
+    return x.amin(dim=1), x.amax(dim=1)  # on the CPU faster than aminmax, which is not vectorised
 
 
 def percentile(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:

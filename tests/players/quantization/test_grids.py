@@ -93,6 +93,30 @@ def test_the_gradient_is_straight_through_inside_and_nothing_outside(seed, low, 
     assert (gradient[(x < lowest - step) | (x > highest + step)] == 0).all()
 
 
+@ranged
+def test_one_grid_is_pytorchs_fake_quantization_to_the_bit(seed, low, span, bits, symmetric):
+    x, grid = values_and_grid(seed, low, span, bits, symmetric)
+    x.requires_grad_()
+    towards = normal(seed, len(x), dtype=torch.float32)
+    numbers = grid.scale.item(), int(grid.zero_point.item()), 0, 2**bits - 1
+    found, expected = grid.round(x), torch.fake_quantize_per_tensor_affine(x, *numbers)
+    assert torch.equal(found, expected)
+    found, expected = (torch.autograd.grad((y * towards).sum(), x)[0] for y in (found, expected))
+    assert torch.equal(found, expected)
+
+
+def test_half_precision_is_rounded_in_single_precision():
+    x = torch.linspace(-1, 4, 4001).bfloat16()
+    grid = Grid.over(torch.tensor(0.0), torch.tensor(3.0), 8)
+    assert torch.equal(grid.round(x), grid.round(x.float()).bfloat16())
+    assert grid.round(x).dtype == torch.bfloat16
+
+
+def test_the_smallest_numbers_do_not_overflow_their_reciprocal():
+    tiny = torch.tensor(1e-44)
+    assert fake_quantize(torch.tensor([0.0, 1e-44, 1.0]), torch.zeros(()), tiny, 8).isfinite().all()
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_a_range_without_extent_gives_zeros_exactly(symmetric):
     zero = torch.zeros(())
