@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 _PATCHES = 64
+Moments = tuple[Tensor, Tensor]
 
 
 def batchnorm_layers(network: nn.Module) -> list[nn.Module]:
@@ -20,10 +21,6 @@ def batchnorm_layers(network: nn.Module) -> list[nn.Module]:
 class BatchNormTaps:
     """Taps on every BatchNorm layer of a network: after each forward pass, the moments of what each layer was given.
 
-    ``batch_stats`` and ``running_stats`` are lists of (mean, variance) pairs, each (channels,), one a layer in the
-    order the layers ran; the batch variance is biased. The batch moments stay in the graph, so a term of them reaches
-    whoever made the images.
-
     Raises:
         ValueError: the network has no BatchNorm layer that keeps running statistics.
     """
@@ -32,37 +29,69 @@ class BatchNormTaps:
         layers = batchnorm_layers(network)
         if not layers:
             raise ValueError(f"{type(network).__name__} has no BatchNorm layer, so no statistics to align images with")
-        self.batch_stats: list[tuple[Tensor, Tensor]] = []
-        self.running_stats: list[tuple[Tensor, Tensor]] = []
+        self._batch_stats: list[Moments] = []
+        self._running_stats: list[Moments] = []
         network.register_forward_pre_hook(self._clear)
         for layer in layers:
             layer.register_forward_pre_hook(self._tap)
 
+    def take(self) -> tuple[list[Moments], list[Moments]]:
+        """The moments of the newest forward pass, which are then forgotten, or their graph would outlive the round.
+
+        Returns:
+            Of the batch (biased variance) and running (mean, variance) pairs, each (channels,), one a layer in the
+            order the layers ran. The batch's stay in the graph, so that a term of them reaches whoever made the images.
+        """
+        taken = self._batch_stats, self._running_stats
+        self._batch_stats, self._running_stats = [], []
+        return taken
+
     def _clear(self, network: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self.batch_stats, self.running_stats = [], []
+        self._batch_stats, self._running_stats = [], []
 
     def _tap(self, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        x = args[0]
-        variance, mean = torch.var_mean(x, dim=[d for d in range(x.ndim) if d != 1], correction=0)
-        self.batch_stats.append((mean, variance))
-        self.running_stats.append((layer.running_mean, layer.running_var))  # type: ignore[arg-type]
+        self._batch_stats.append(_Moments.apply(args[0]))
+        self._running_stats.append((layer.running_mean, layer.running_var))  # type: ignore[arg-type]
+
+
+class _Moments(torch.autograd.Function):
+    """Mean and biased variance over all axes but the channels' (N, channels, …), both (channels,), float32 at least.
+
+    As torch.var_mean, by the kernel that BatchNorm uses in training, ten times faster on the CPU (measured,
+    16 × 16 × 32 × 32), and with a gradient of one pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mean, variance = torch.batch_norm_update_stats(wide, None, None, 0.0)
+        ctx.save_for_backward(x, mean)
+        return mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, of_mean: Tensor, of_variance: Tensor) -> Tensor:
+        x, mean = ctx.saved_tensors
+        count = x.numel() // x.shape[1]
+        slope = of_variance * (2 / count)
+        offset = of_mean / count - slope * mean
+        shape = (-1, *[1] * (x.ndim - 2))
+        return torch.addcmul(offset.view(shape), x, slope.view(shape)).to(x.dtype)
 
 
 class PatchTaps:
     """Taps on how a network tells the patches of an image apart.
 
-    After each forward pass ``patches`` is a list of tensors (images, patches, channels), in the order they were
-    reached: the outputs of the self-attention modules, as PSAQ-ViT takes them (Li et al., ECCV 2022), which are the
+    Read are the outputs of the self-attention modules, as PSAQ-ViT takes them (Li et al., ECCV 2022), which are the
     innermost modules with ``num_heads``; in a network without attention, what its LayerNorm and GroupNorm layers are
     given. Where attention works in windows, each window counts as an image. Class and register tokens are left out, and
-    of many patches at most 64 are taken, evenly spaced. They stay in the graph.
+    of many patches at most 64 are taken, evenly spaced.
 
     Raises:
         ValueError: the network has neither attention nor such layers.
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.patches: list[Tensor] = []
+        self._patches: list[Tensor] = []
         self._prefix = int(getattr(network, "num_prefix_tokens", 0))
         attention = [m for m in network.modules() if _attends(m) and sum(map(_attends, m.modules())) == 1]
         norms = [m for m in network.modules() if isinstance(m, nn.LayerNorm | nn.GroupNorm)]
@@ -76,8 +105,16 @@ class PatchTaps:
         for norm in norms if not attention else ():
             norm.register_forward_pre_hook(self._tap_norm)
 
+    def take(self) -> list[Tensor]:
+        """Of the newest forward pass, tensors (images, patches, channels) in the order they were reached.
+
+        They are in the graph, and then forgotten, or it would outlive the round.
+        """
+        taken, self._patches = self._patches, []
+        return taken
+
     def _clear(self, network: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self.patches = []
+        self._patches = []
 
     def _tap_attention(self, module: nn.Module, args: Any, output: Any) -> None:
         x = output[0] if isinstance(output, Sequence) else output
@@ -92,7 +129,7 @@ class PatchTaps:
             return
         patches = rearrange(x, "n ... c -> n (...) c")
         if patches.shape[1] > 1:
-            self.patches.append(patches[:, :: -(-patches.shape[1] // _PATCHES)])
+            self._patches.append(patches[:, :: -(-patches.shape[1] // _PATCHES)])
 
 
 def _attends(module: nn.Module) -> bool:

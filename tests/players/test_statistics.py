@@ -1,8 +1,10 @@
 import pytest
 import torch
+from hypothesis import given
 from torch import nn
 
 from players import BatchNormTaps, PatchTaps, batchnorm_layers, load_backbone
+from tests.strategies import seeds
 
 
 def test_moments_of_what_each_layer_was_given():
@@ -11,15 +13,40 @@ def test_moments_of_what_each_layer_was_given():
     for _ in range(2):  # taps are of the newest pass alone
         images = torch.randn(4, 2, 5, 5, requires_grad=True)
         network(images)
-    assert len(taps.batch_stats) == len(taps.running_stats) == 2
-    mean, variance = taps.batch_stats[0]
+    batch_stats, running_stats = taps.take()
+    assert taps.take() == ([], [])  # they would keep the graph of the round in memory
+    assert len(batch_stats) == len(running_stats) == 2
+    mean, variance = batch_stats[0]
     torch.testing.assert_close(mean, images.mean(dim=(0, 2, 3)))
     torch.testing.assert_close(variance, images.var(dim=(0, 2, 3), unbiased=False))
     inner = network[1](network[0](images))
-    torch.testing.assert_close(taps.batch_stats[1][0], inner.mean(dim=(0, 2, 3)))
-    assert taps.running_stats[1][0] is network[2].running_mean
-    (gradient,) = torch.autograd.grad(taps.batch_stats[1][1].sum(), images)
+    torch.testing.assert_close(batch_stats[1][0], inner.mean(dim=(0, 2, 3)))
+    assert running_stats[1][0] is network[2].running_mean
+    (gradient,) = torch.autograd.grad(batch_stats[1][1].sum(), images)
     assert gradient.abs().sum() > 0
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (4, 3, 7), (4, 3, 5, 6), (2, 3, 4, 3, 2)])
+@given(seeds)
+def test_moments_have_the_first_and_second_derivatives_of_var_mean(shape, seed):
+    torch.manual_seed(seed)
+    layer = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}[len(shape)](3)
+    network = nn.Sequential(layer.double()).eval()
+    taps = BatchNormTaps(network)
+    x = (100 * torch.randn(1, 3, *[1] * (len(shape) - 2)) + torch.randn(shape)).double()
+    if len(shape) == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    x.requires_grad_()
+
+    def derivatives(mean, variance):
+        towards = torch.arange(1.0, 4).double()
+        (first,) = torch.autograd.grad((mean * towards + variance.square()).sum(), x, create_graph=True)
+        return mean, variance, first, *torch.autograd.grad((first * x.detach().cos()).sum(), x)
+
+    network(x)
+    (found,), _ = taps.take()
+    variance, mean = torch.var_mean(x, [axis for axis in range(x.ndim) if axis != 1], correction=0)
+    torch.testing.assert_close(derivatives(*found), derivatives(mean, variance), rtol=1e-9, atol=1e-9)
 
 
 def test_a_network_without_batchnorm_is_refused():
@@ -43,13 +70,15 @@ def test_patches_of_networks_without_batchnorm(name, size, blocks, patches):
         images = torch.randn(2, 3, size, size, requires_grad=True)
         with torch.set_grad_enabled(True):
             network(images)
+    found = taps.take()
     if blocks:
-        assert len(taps.patches) == blocks
-    assert len(taps.patches) >= 4
-    assert taps.patches[0].shape[1] == patches
-    assert all(tensor.ndim == 3 and tensor.shape[1] <= 64 for tensor in taps.patches)
-    (gradient,) = torch.autograd.grad(sum(tensor.sum() for tensor in taps.patches), images)
+        assert len(found) == blocks
+    assert len(found) >= 4
+    assert found[0].shape[1] == patches
+    assert all(tensor.ndim == 3 and tensor.shape[1] <= 64 for tensor in found)
+    (gradient,) = torch.autograd.grad(sum(tensor.sum() for tensor in found), images)
     assert gradient.abs().sum() > 0
+    assert taps.take() == []
 
 
 class Attention(nn.Module):
@@ -65,7 +94,7 @@ def test_patches_are_the_outputs_of_attention_without_the_class_token():
     taps = PatchTaps(network)
     x = torch.randn(2, 6, 4)
     network(x)
-    (patches,) = taps.patches
+    (patches,) = taps.take()
     torch.testing.assert_close(patches, network[0](x)[:, 1:])
 
 
@@ -74,7 +103,7 @@ def test_patches_of_feature_maps_have_their_channels_last():
     taps = PatchTaps(network)
     x = torch.randn(2, 3, 4, 5)
     network(x)
-    (patches,) = taps.patches  # what the LayerNorm is given has no patches any more
+    (patches,) = taps.take()  # what the LayerNorm is given has no patches any more
     assert torch.equal(patches, x.flatten(2).mT)
 
 
