@@ -20,6 +20,7 @@ from zerosum import folder as run_folder
 from zerosum import recipe as recipes
 from zerosum import session
 from zerosum.match import Contest, Match
+from zerosum.memory import keep_freed_memory
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Installed recipes:", ", ".join(recipes.installed()))
         return 0 if arguments else BAD_INPUT
     console, errors = Console(), Console(stderr=True)
+    keep_freed_memory()
     try:
         recipe = recipes.load(arguments[0])
         options = _options(recipe, arguments[1:])
