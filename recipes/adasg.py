@@ -60,10 +60,17 @@ class Config(DataFreeOptions):
 
 
 def recipe(config: Config) -> Match:
-    """The game of a generator and a quantized copy of ``config.backbone``."""
+    """The match of a generator and a quantized copy of ``config.backbone``."""
     setting = Setting(config)
-    adam = Adam(setting.generator.parameters(), config.generator_lr, betas=(0.5, 0.999))
-    sgd = SGD(setting.student.parameters(), config.quantized_lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
+    return setting.match(make_game(setting, config))
+
+
+def make_game(setting: Setting, config: Config) -> Game[Play]:
+    """Their game."""
+    adam = Adam(setting.generator.parameters(), config.generator_lr, betas=(0.5, 0.999), fused=True)
+    sgd = SGD(
+        setting.student.parameters(), config.quantized_lr, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True
+    )
     terms: dict[str, Callable[[Play], Tensor]] = {
         "disagreement": lambda play: config.disagreement * disagreement_loss(play.p, play.q, play.labels),
         "agreement": lambda play: config.agreement * agreement_loss(play.p, play.q, play.labels),
@@ -90,11 +97,10 @@ def recipe(config: Config) -> Match:
         sits_out=range(config.warmup_rounds),
         on_entry=setting.calibrate,
     )
-    game = Game(
+    return Game(
         maximizer=generator,
         minimizer=quantized,
         play=setting.play,
         payoff=lambda play: adaptability(play.p, play.q).mean(),
         sample=setting.sample,
     )
-    return setting.match(game)

@@ -73,6 +73,12 @@ class DataFreeOptions(Options):
     """End the game as soon as it is stationary."""
     measure_every: int | None = None
     """Rounds from one measurement on the data to the next. Default: an eighth of all."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the networks compute in while they play; grids, losses and optimizers stay in fp32, and so does measuring.
+    bf16 wants a CPU or GPU with instructions for it, and is many times slower on others."""
+    compile: bool = False
+    """Let torch.compile (which needs a C++ compiler) fuse the generator and the full-precision network. It takes one or
+    two minutes, and then saves a tenth of each round (docs/performance.md)."""
 
     def check(self) -> None:
         super().check()
@@ -134,6 +140,9 @@ class Setting:
             self.classes, self.space.size, self.space.channels, conditioning=config.conditioning
         )
         self.generator.to(self.device).to(memory_format=torch.channels_last)
+        # The student stays as it is: a compiled backward pass computes all gradients, and each loss needs only some.
+        self._generate = torch.compile(self.generator) if config.compile else self.generator
+        self._teach = torch.compile(self.teacher) if config.compile else self.teacher
         source = "digits" if config.data is None and config.backbone == DEFAULT_BACKBONE else config.data
         self.examination = None
         if source is not None:
@@ -149,18 +158,24 @@ class Setting:
 
     def play(self, drawn: tuple[Tensor, Tensor]) -> Play:
         """Images of ``drawn`` latents and labels, seen by both networks."""
-        images = self.generator(*drawn)
-        p, q = self.teacher(images), self.student(images)
+        with self._arithmetic():
+            images = self._generate(*drawn)
+            p, q = self._teach(images), self.student(images)
+        p, q = (logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (p, q))
         if isinstance(self.taps, players.PatchTaps):
-            return Play(drawn[1], p, q, patches=self.taps.patches)
-        return Play(drawn[1], p, q, self.taps.batch_stats, self.taps.running_stats)
+            return Play(drawn[1], p, q, patches=self.taps.take())
+        return Play(drawn[1], p, q, *self.taps.take())
 
     @torch.no_grad()
     def calibrate(self) -> None:
         """Observe the student's activation ranges on images that the generator makes now."""
         batches = (self.generator(*self.sample()) for _ in range(self.config.calibration))
         title = "observing activation ranges"
-        players.calibrate(self.student, players.progress(batches, title, self.config.calibration))
+        with self._arithmetic():
+            players.calibrate(self.student, players.progress(batches, title, self.config.calibration))
+
+    def _arithmetic(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def _latents(self, size: int) -> Tensor:
         return torch.randn(size, self.generator.latent_dim, device=self.device)
