@@ -1,0 +1,240 @@
+"""Measure a round of AdaSG: ``python -m benchmarks.round``, beside the published one (docs/performance.md).
+
+Both play in one process, turn and turn about, with the same networks, weights and options, from the same seed. Then:
+peak memory, each in a process of its own; where the engine's time goes; and how fast its convolutions and matrix
+products alone would be, the same calls on the same tensors.
+"""
+
+import ctypes
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from benchmarks.published import PublishedRound, without_hooks
+from players import calibrate
+from recipes.adasg import Config, make_game
+from recipes.common.data_free import Setting
+from zerosum import Simultaneous
+from zerosum.memory import keep_freed_memory
+
+Precision = Literal["fp32", "bf16"]
+_TURNS = 7
+
+
+class Case(NamedTuple):
+    """One way to play, of one network."""
+
+    backbone: str
+    batch: int
+    device: str
+    precision: Precision = "fp32"
+    compile: bool = False
+    published: bool = False
+
+    @property
+    def name(self) -> str:
+        if self.published:
+            return "published"
+        return f"engine, {self.precision}" + (", --compile" if self.compile else "")
+
+
+class Round:
+    """The networks of a case, and one round of it."""
+
+    def __init__(self, case: Case) -> None:
+        torch.manual_seed(0)
+        config = Config(
+            backbone=case.backbone,
+            weights="random",
+            bits="w4a4",
+            rounds=1,
+            batch_size=case.batch,
+            device=case.device,  # type: ignore[arg-type]
+            precision=case.precision,
+            compile=case.compile,
+        )
+        self.setting = Setting(config)
+        with torch.no_grad():
+            calibrate(self.setting.student, [self.setting.generator(*self.setting.sample())])
+        self.unquantized = without_hooks(self.setting.teacher).to(memory_format=torch.channels_last)
+        self.game, self.rule = make_game(self.setting, config), Simultaneous()
+        self.play: Callable[[], Any] = lambda: self.rule.step(self.game, self.game.players)
+        if case.published:
+            self.play = PublishedRound(self.setting, config).play
+
+
+def seconds(action: Callable[[], Any], times: int = 1) -> float:
+    """Of one call, on average over ``times``."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
+    started = time.perf_counter()
+    for _ in range(times):
+        action()
+    wait()
+    return (time.perf_counter() - started) / times
+
+
+def median_seconds(action: Callable[[], Any]) -> float:
+    """Of one call, over seven after a first."""
+    action()
+    return statistics.median(seconds(action) for _ in range(7))
+
+
+def peak_memory(case: Case) -> int:
+    """Bytes that a new process comes to need in three rounds, above what it held before them (Linux)."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_peak_memory, (case,))
+
+
+def _peak_memory(case: Case) -> int:
+    game = Round(case)
+    if case.device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        keep_freed_memory()
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is held now
+        before = _high_water_mark()
+    for _ in range(3):
+        game.play()
+    return (torch.cuda.max_memory_allocated() if case.device == "cuda" else _high_water_mark()) - before
+
+
+def _high_water_mark() -> int:
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines["VmHWM"].split()[0]) * 1024
+
+
+class Arithmetic(TorchDispatchMode):
+    """Keeps every convolution and matrix product that is computed inside, forward and backward, and counts its work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any]] = []
+        self.multiply_accumulates = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.calls.append((func, args, kwargs or {}))
+            self.multiply_accumulates += (
+                flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=result) // 2
+            )
+        return result
+
+    def replay(self) -> None:
+        """Compute it all once more."""
+        for func, args, kwargs in self.calls:
+            func(*args, **kwargs)
+
+
+def arithmetic(game: Round) -> Arithmetic:
+    """That of one round."""
+    with Arithmetic() as found:
+        game.play()
+    return found
+
+
+def breakdown(game: Round) -> dict[str, float]:
+    """Seconds that the parts of an engine's round take, each measured by itself."""
+    setting, (maximizer, minimizer) = game.setting, game.game.players
+    drawn = setting.sample()
+
+    def weights(network: nn.Module) -> list[Tensor]:
+        return [p for p in network.parameters() if p.requires_grad]
+
+    def forward_backward(network: nn.Module, inputs: Any, *wanted: Any) -> tuple[float, float]:
+        """Seconds forward, and of a backward pass for each of ``wanted``."""
+        outputs = network(*inputs)
+        taps = [x for moments in setting.taps.take()[0] for x in moments] if network is setting.teacher else []
+        towards = [torch.ones_like(x) for x in [outputs, *taps]]
+        back = [
+            median_seconds(lambda w=w: torch.autograd.grad([outputs, *taps], w, towards, retain_graph=True))
+            for w in wanted
+        ]
+        return median_seconds(lambda: network(*inputs)), sum(back)
+
+    images = setting.generator(*drawn).detach().requires_grad_(True)
+    parts: dict[str, float] = {}
+    parts["G forward"], parts["G backward"] = forward_backward(setting.generator, drawn, weights(setting.generator))
+    parts["P forward"], parts["P backward"] = forward_backward(setting.teacher, [images], images)
+    student, plain = setting.student, game.unquantized
+    quantized = forward_backward(student, [images], images, weights(student))
+    parts["Q forward"], parts["Q backward"] = forward_backward(plain, [images], images, weights(plain))
+    parts["fake quantization"] = sum(quantized) - parts["Q forward"] - parts["Q backward"]
+    steps = [(p, [torch.zeros_like(x) for x in p.parameters()]) for p in (maximizer, minimizer)]
+    parts["optimizers"] = sum(median_seconds(lambda p=p, zero=zero: p.step(zero)) for p, zero in steps)
+    parts["losses and all else"] = median_seconds(game.play) - sum(parts.values())
+    return parts
+
+
+def measure(backbone: str, batch: int, precisions: tuple[Precision, ...], compile: bool, device: str) -> None:
+    """Print what there is to say of one network at one batch size."""
+    published = Case(backbone, batch, device, published=True)
+    plain = Case(backbone, batch, device)
+    cases = [published, *(plain._replace(precision=precision) for precision in precisions)]
+    cases += [plain._replace(compile=True)] if compile else []
+    rounds = {case: Round(case) for case in cases}
+    warm = {case: (seconds(game.play), seconds(game.play))[1] for case, game in rounds.items()}
+    times: dict[Case, list[float]] = {case: [] for case in cases}
+    for _ in range(_TURNS):
+        for case, game in rounds.items():
+            times[case].append(seconds(game.play, max(1, round(1 / warm[case]))))
+    print(f"\n{backbone}, batch {batch}, {device}\n")
+    print("| | rounds/s | least to most | × published | peak MB | M multiply-accumulates an image |")
+    print("|---|---|---|---|---|---|")
+    for case in cases:
+        speeds = sorted(1 / x for x in times[case])
+        ratio = statistics.median(a / b for a, b in zip(times[published], times[case], strict=True))
+        work = "" if case.compile else f"{arithmetic(rounds[case]).multiply_accumulates / batch / 1e6:.0f}"
+        print(
+            f"| {case.name} | {statistics.median(speeds):.2f} | {speeds[0]:.2f} to {speeds[-1]:.2f} | {ratio:.2f} "
+            f"| {peak_memory(case) / 1e6:.0f} | {work} |",
+            flush=True,
+        )
+    parts, calls = breakdown(rounds[plain]), arithmetic(rounds[plain])
+    with torch.no_grad():
+        bare = median_seconds(calls.replay)
+    print("\n| engine, fp32 | ms | share |\n|---|---|---|")
+    for name, value in parts.items():
+        print(f"| {name} | {value * 1e3:.1f} | {value / sum(parts.values()):.0%} |")
+    print(f"| a round | {sum(parts.values()) * 1e3:.1f} | 100% |")
+    print(f"| its convolutions and matrix products alone | {bare * 1e3:.1f} | {bare / sum(parts.values()):.0%} |")
+
+
+def main(
+    backbones: tuple[str, ...] = ("cifar_resnet20", "tf_efficientnet_lite0"),
+    batches: tuple[int, ...] = (16, 64),
+    precisions: tuple[Precision, ...] = ("fp32", "bf16"),
+    compile: bool = False,
+    device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu",
+) -> None:
+    """Measure rounds of AdaSG.
+
+    Args:
+        backbones: any timm names, with random weights.
+        batches: images a round.
+        precisions: of the engine; the published round is in fp32.
+        compile: measure --compile too.
+        device: where.
+    """
+    keep_freed_memory()
+    threads = f", {torch.get_num_threads()} threads" if device == "cpu" else f", {torch.cuda.get_device_name()}"
+    print(f"PyTorch {torch.__version__}{threads}; {_TURNS} turns of a second or a round")
+    for backbone in backbones:
+        for batch in batches:
+            measure(backbone, batch, precisions, compile, device)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
