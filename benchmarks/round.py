@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 import tyro
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -83,10 +83,10 @@ def seconds(action: Callable[[], Any], times: int = 1) -> float:
     return (time.perf_counter() - started) / times
 
 
-def median_seconds(action: Callable[[], Any]) -> float:
-    """Of one call, over seven after a first."""
+def least_seconds(action: Callable[[], Any]) -> float:
+    """Of one call: the least of seven turns after a first, which is what a busy machine disturbs least."""
     action()
-    return statistics.median(seconds(action) for _ in range(7))
+    return min(seconds(action) for _ in range(_TURNS))
 
 
 def peak_memory(case: Case) -> int:
@@ -127,15 +127,24 @@ class Arithmetic(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if func.overloadpacket in flop_registry:
             self.calls.append((func, args, kwargs or {}))
-            self.multiply_accumulates += (
-                flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=result) // 2
-            )
+            self.multiply_accumulates += _multiply_accumulates(func, args, result)
         return result
 
     def replay(self) -> None:
         """Compute it all once more."""
         for func, args, kwargs in self.calls:
             func(*args, **kwargs)
+
+
+def _multiply_accumulates(func: Any, args: Any, result: Any) -> int:
+    """PyTorch's own count takes the backward pass of a grouped convolution for that of a full one."""
+    if func is torch.ops.aten.convolution.default:
+        x, weight, transposed = args[0], args[1], args[6]
+        return (x if transposed else result).numel() * weight[0].numel()
+    if func is torch.ops.aten.convolution_backward.default:
+        gradient, x, weight, transposed, wanted = *args[:3], args[7], args[10]
+        return (x if transposed else gradient).numel() * weight[0].numel() * sum(wanted[:2])
+    return flop_registry[func.overloadpacket](*args, out_val=result) // 2
 
 
 def arithmetic(game: Round) -> Arithmetic:
@@ -147,35 +156,40 @@ def arithmetic(game: Round) -> Arithmetic:
 
 def breakdown(game: Round) -> dict[str, float]:
     """Seconds that the parts of an engine's round take, each measured by itself."""
-    setting, (maximizer, minimizer) = game.setting, game.game.players
+    setting, unquantized = game.setting, game.unquantized
     drawn = setting.sample()
-
-    def weights(network: nn.Module) -> list[Tensor]:
-        return [p for p in network.parameters() if p.requires_grad]
-
-    def forward_backward(network: nn.Module, inputs: Any, *wanted: Any) -> tuple[float, float]:
-        """Seconds forward, and of a backward pass for each of ``wanted``."""
-        outputs = network(*inputs)
-        taps = [x for moments in setting.taps.take()[0] for x in moments] if network is setting.teacher else []
-        towards = [torch.ones_like(x) for x in [outputs, *taps]]
-        back = [
-            median_seconds(lambda w=w: torch.autograd.grad([outputs, *taps], w, towards, retain_graph=True))
-            for w in wanted
-        ]
-        return median_seconds(lambda: network(*inputs)), sum(back)
-
     images = setting.generator(*drawn).detach().requires_grad_(True)
-    parts: dict[str, float] = {}
-    parts["G forward"], parts["G backward"] = forward_backward(setting.generator, drawn, weights(setting.generator))
-    parts["P forward"], parts["P backward"] = forward_backward(setting.teacher, [images], images)
-    student, plain = setting.student, game.unquantized
-    quantized = forward_backward(student, [images], images, weights(student))
-    parts["Q forward"], parts["Q backward"] = forward_backward(plain, [images], images, weights(plain))
-    parts["fake quantization"] = sum(quantized) - parts["Q forward"] - parts["Q backward"]
-    steps = [(p, [torch.zeros_like(x) for x in p.parameters()]) for p in (maximizer, minimizer)]
-    parts["optimizers"] = sum(median_seconds(lambda p=p, zero=zero: p.step(zero)) for p, zero in steps)
-    parts["losses and all else"] = median_seconds(game.play) - sum(parts.values())
-    return parts
+
+    def backward(outputs: list[Tensor], wanted: Any) -> Callable[[], Any]:
+        towards = [torch.ones_like(x) for x in outputs]
+        return lambda: torch.autograd.grad(outputs, wanted, towards, retain_graph=True)
+
+    generated, logits = setting.generator(*drawn), setting.teacher(images)
+    tapped = [logits, *(x for moments in setting.taps.take()[0] for x in moments)]
+    actions = {
+        "G forward": lambda: setting.generator(*drawn),
+        "G backward": backward([generated], list(setting.generator.parameters())),
+        "P forward": lambda: setting.teacher(images),
+        "P backward": backward(tapped, images),
+    }
+    for name, network in {"Q": unquantized, "quantized Q": setting.student}.items():
+        outputs = [network(images)]
+        actions |= {
+            f"{name} forward": lambda network=network: network(images),
+            f"{name} backward, for G": backward(outputs, images),
+            f"{name} backward, for Q": backward(outputs, [p for p in network.parameters() if p.requires_grad]),
+        }
+    calls = arithmetic(game)
+    for player in game.game.players:
+        still = [torch.zeros_like(p) for p in player.parameters()]
+        actions[f"optimizer of the {player.name}"] = lambda player=player, still=still: player.step(still)
+    actions |= {"a round": game.play, "its convolutions and matrix products alone": torch.no_grad()(calls.replay)}
+    found = {name: least_seconds(action) for name, action in actions.items()}
+    both = ("forward", "backward, for G", "backward, for Q")
+    found["fake quantization"] = sum(found.pop(f"quantized Q {part}") - found[f"Q {part}"] for part in both)
+    whole, bare = found.pop("a round"), found.pop("its convolutions and matrix products alone")
+    found["losses and all else"] = whole - sum(found.values())
+    return found | {"a round": whole, "its convolutions and matrix products alone": bare}
 
 
 def measure(backbone: str, batch: int, precisions: tuple[Precision, ...], compile: bool, device: str) -> None:
@@ -202,14 +216,10 @@ def measure(backbone: str, batch: int, precisions: tuple[Precision, ...], compil
             f"| {peak_memory(case) / 1e6:.0f} | {work} |",
             flush=True,
         )
-    parts, calls = breakdown(rounds[plain]), arithmetic(rounds[plain])
-    with torch.no_grad():
-        bare = median_seconds(calls.replay)
+    parts = breakdown(rounds[plain])
     print("\n| engine, fp32 | ms | share |\n|---|---|---|")
     for name, value in parts.items():
-        print(f"| {name} | {value * 1e3:.1f} | {value / sum(parts.values()):.0%} |")
-    print(f"| a round | {sum(parts.values()) * 1e3:.1f} | 100% |")
-    print(f"| its convolutions and matrix products alone | {bare * 1e3:.1f} | {bare / sum(parts.values()):.0%} |")
+        print(f"| {name} | {value * 1e3:.1f} | {value / parts['a round']:.0%} |")
 
 
 def main(

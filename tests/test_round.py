@@ -153,7 +153,7 @@ from zerosum.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
+for _ in range(20):  # the heap settles
     torch.ones(2**24)
 before = faults()
 for _ in range(5):

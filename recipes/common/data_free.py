@@ -78,7 +78,7 @@ class DataFreeOptions(Options):
     bf16 wants a CPU or GPU with instructions for it, and is many times slower on others."""
     compile: bool = False
     """Let torch.compile (which needs a C++ compiler) fuse the generator and the full-precision network. It takes one or
-    two minutes, and then saves a tenth of each round (docs/performance.md)."""
+    two minutes, and then saves 5 to 10 % of each round (docs/performance.md)."""
 
     def check(self) -> None:
         super().check()
