@@ -16,8 +16,9 @@ from torch.optim import SGD, Adam
 from objectives import adaptability_band, agreement_loss, bn_alignment, calibration_loss, disagreement_loss
 from players import Grid, batchnorm_layers
 from players.generator import DoublingConv2d
-from players.quantization.layers import ActivationQuantizer, float_weight, weight_quantizer
+from players.quantization.layers import float_weight, weight_quantizer
 from players.quantization.precision import FULL_PRECISION, quantizable_layers
+from players.quantization.quantizers import ActivationQuantizer
 from players.statistics import Moments
 from recipes.adasg import Config
 from recipes.common.data_free import Setting

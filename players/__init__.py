@@ -13,6 +13,7 @@ from players.quantization import (
     Grid,
     LayerTable,
     Scheme,
+    Sums,
     Symmetry,
     WeightRange,
     assign_bits,
@@ -24,9 +25,10 @@ from players.quantization import (
     quantize,
 )
 from players.statistics import BatchNormTaps, PatchTaps, batchnorm_layers
-from players.storage import load_quantized, save_quantized
+from players.storage import QUANTIZED, load_quantized, save_quantized
 
 __all__ = [
+    "QUANTIZED",
     "ActivationRange",
     "BatchNormTaps",
     "Bits",
@@ -38,6 +40,7 @@ __all__ = [
     "LayerTable",
     "PatchTaps",
     "Scheme",
+    "Sums",
     "Symmetry",
     "WeightRange",
     "accuracy",

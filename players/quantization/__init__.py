@@ -1,9 +1,10 @@
 """Fake quantization: a network's weights and activations rounded to a few bits, in float arithmetic, differentiably."""
 
 from players.quantization.grids import Grid, fake_quantize
-from players.quantization.layers import Granularity, Scheme, Symmetry, calibrate, layer_bits, quantize
+from players.quantization.layers import calibrate, layer_bits, quantize
 from players.quantization.packing import load_packed, packed_state
 from players.quantization.precision import Bits, assign_bits, quantizable_layers
+from players.quantization.quantizers import Granularity, Scheme, Sums, Symmetry
 from players.quantization.ranges import ActivationRange, WeightRange
 from players.quantization.table import LayerTable, describe_layers
 
@@ -14,6 +15,7 @@ __all__ = [
     "Grid",
     "LayerTable",
     "Scheme",
+    "Sums",
     "Symmetry",
     "WeightRange",
     "assign_bits",

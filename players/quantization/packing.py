@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from players.quantization.layers import Scheme, float_weight, quantize, weight_quantizer, weight_shape
+from players.quantization.integers import Integers, integers_of, keep_integers
+from players.quantization.layers import float_weight, quantize, weight_quantizer
 from players.quantization.precision import FULL_PRECISION, Bits, quantizable_layers
+from players.quantization.quantizers import Scheme, weight_shape
 
 _PARTS = ("levels", "scale", "zero_point")
 
@@ -41,27 +43,22 @@ def packed_state(quantized: nn.Module) -> dict[str, Tensor]:
     """The tensors to store of a network that :func:`quantize` made."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in quantized.state_dict().items()}
     for name, layer in quantizable_layers(quantized).items():
-        quantizer = weight_quantizer(layer)
+        quantizer, integers = weight_quantizer(layer), integers_of(layer)
         if quantizer is None:
             continue
-        weight = float_weight(layer).detach()
         for key in [key for key in state if key.startswith(f"{name}.parametrizations.weight.")]:
             del state[key]
-        if quantizer.bits == FULL_PRECISION:
-            state[f"{name}.weight"] = weight.cpu().contiguous()
+        if integers is None:
+            state[f"{name}.weight"] = float_weight(layer).detach().cpu().contiguous()
             continue
-        grid = quantizer.grid_of(weight)
-        shape = [-1 if axis == quantizer.channel_axis else 1 for axis in range(len(quantizer.shape))]
-        scale, zero_point = grid.scale.reshape(shape), grid.zero_point.reshape(shape)
-        levels = torch.round(quantizer.rounded(weight).reshape(quantizer.shape) / scale) + zero_point
-        state[f"{name}.weight.levels"] = pack(levels, quantizer.bits)
-        state[f"{name}.weight.scale"] = scale.cpu()
-        state[f"{name}.weight.zero_point"] = zero_point.to(torch.uint8).cpu()
+        state[f"{name}.weight.levels"] = pack(integers.levels, quantizer.bits)
+        state[f"{name}.weight.scale"] = integers.scale.cpu()
+        state[f"{name}.weight.zero_point"] = integers.zero_point.cpu()
     return state
 
 
 def load_packed(network: nn.Module, state: Mapping[str, Tensor], bits: Mapping[str, Bits], scheme: Scheme) -> nn.Module:
-    """A quantized copy of ``network`` with the tensors of :func:`packed_state`: its weights are the levels' values.
+    """A quantized copy of ``network`` with the tensors of :func:`packed_state`; it keeps its weights as integers.
 
     Raises:
         KeyError, RuntimeError, ValueError: the tensors are not of such a network.
@@ -73,8 +70,10 @@ def load_packed(network: nn.Module, state: Mapping[str, Tensor], bits: Mapping[s
         if bits[name].weight < FULL_PRECISION:
             packed, scale, zero_point = (state.pop(f"{name}.weight.{part}") for part in _PARTS)
             levels = unpack(packed, bits[name].weight, weight_shape(layer))
-            state[f"{name}.weight"] = (scale * (levels.float() - zero_point.float())).reshape(layer.weight.shape)
-        if weight_quantizer(layer) is not None:
+            keep_integers(layer, Integers(levels, scale, zero_point), bits[name].weight)
+            kept = {"original": levels, "0.scale": scale, "0.zero_point": zero_point}
+            state |= {f"{name}.parametrizations.weight.{key}": tensor for key, tensor in kept.items()}
+        elif weight_quantizer(layer) is not None:
             state[f"{name}.parametrizations.weight.original"] = state.pop(f"{name}.weight")
     quantized.load_state_dict(state)
     return quantized

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from players.quantization.grids import Grid
 
-WeightRange = Literal["minmax", "percentile", "mse", "lsq"]
+WeightRange = Literal["minmax", "pairwise", "percentile", "mse", "lsq"]
 ActivationRange = Literal["minmax", "ema", "percentile", "mse", "lsq"]
 
 _PERCENTILE = 99.9
@@ -21,6 +21,19 @@ _SAMPLES = 2**14
 def minmax(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
     """Least and greatest value of each row."""
     return x.amin(dim=1), x.amax(dim=1)  # on the CPU faster than aminmax, which is not vectorised
+
+
+def pairwise(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """Minmax of a symmetric grid, widened so that the levels of neighbours in a row add up to at most 128.
+
+    Kernels for x86 CPUs without VNNI instructions multiply unsigned activations by neighbouring weights and add the two
+    products in 16 bits: 255 · 128 is the most that fits there. Grids of 7 bits and fewer are not widened.
+    """
+    low, high = minmax(x, bits, symmetric)
+    if bits < 8 or x.shape[1] == 1:
+        return low, high
+    neighbours = (x[:, :-1] + x[:, 1:]).abs().amax(dim=1)  # each of them may be rounded up: 127 + 1
+    return low, torch.maximum(high, neighbours)
 
 
 def percentile(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
@@ -50,6 +63,7 @@ def mse(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
 _ESTIMATORS: dict[str, Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]] = {
     "minmax": minmax,
     "ema": minmax,
+    "pairwise": pairwise,
     "percentile": percentile,
     "mse": mse,
     "lsq": mse,
@@ -59,7 +73,7 @@ _ESTIMATORS: dict[str, Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]] = {
 def find_range(name: WeightRange | ActivationRange, x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
     """The range (low, high), each (rows,), of every row of ``x`` (rows, values) for a grid of ``bits`` bits.
 
-    ``ema`` is minmax of one batch; ``lsq`` starts from mse.
+    ``ema`` is minmax of one batch; ``lsq`` starts from mse. For ``pairwise``, input channels of a weight are innermost.
     """
     return _ESTIMATORS[name](x, bits, symmetric)
 

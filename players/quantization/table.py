@@ -12,9 +12,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from players.quantization.grids import Grid
-from players.quantization.layers import ActivationQuantizer, Scheme, float_weight, layer_bits, weight_quantizer
+from players.quantization.layers import float_weight, layer_bits, weight_quantizer
 from players.quantization.packing import packed_state
 from players.quantization.precision import FULL_PRECISION, Bits, quantizable_layers
+from players.quantization.quantizers import ActivationQuantizer, Scheme
 
 Range = tuple[float, float]
 

@@ -42,7 +42,8 @@ class DataFreeOptions(Options):
     first_last_bits: str | None = None
     """Bits of the first and the last layer, such as w8a8. Default: as all."""
     weight_range: players.WeightRange = "minmax"
-    """How far the levels of a weight reach: over all of it, the central 99.9 %, for least squared error, or learned."""
+    """How far the levels of a weight reach: over all of it, as far and as neighbours' sums (for 8-bit kernels of x86
+    CPUs without VNNI), the central 99.9 %, for least squared error, or learned."""
     weight_grid: players.Symmetry = "asymmetric"
     """Whether zero is the middle level of a weight (symmetric)."""
     weight_granularity: players.Granularity = "per-channel"
@@ -51,6 +52,9 @@ class DataFreeOptions(Options):
     """How far those of activations reach; ema is the moving average of batch minima and maxima."""
     activation_grid: players.Symmetry = "asymmetric"
     """Whether zero is the middle level of activations (symmetric)."""
+    sums: players.Sums = "float"
+    """Whether additions (residual connections) and average pooling take 8-bit values too. With --weight-grid symmetric
+    and bits such as w8a8, --sums quantized is the scheme that integer kernels run from end to end."""
     rounds: int = 2000
     """Rounds to play, one step of each player in each. AdaSG's authors play 80,000."""
     warmup: int = 100
@@ -85,6 +89,7 @@ class DataFreeOptions(Options):
         self.check_at_least(0, "warmup", "gap_tolerance", "adjustment")
         self.check_at_least(1, "batch_size", "calibration", "gap_every", "measure_every")
         players.Bits.parse(self.bits)
+        assert self.scheme  # refuses parts that do not go together
 
     @property
     def scheme(self) -> players.Scheme:
@@ -95,6 +100,7 @@ class DataFreeOptions(Options):
             self.weight_granularity,
             self.activation_range,
             self.activation_grid,
+            self.sums,
         )
 
     @property
@@ -185,7 +191,7 @@ class Setting:
         config = self.config
 
         def finish(match: Match, folder: Path) -> Outcome:
-            players.save_quantized(folder / "quantized.safetensors", self.student, config.backbone, config.scheme)
+            players.save_quantized(folder / players.QUANTIZED, self.student, config.backbone, config.scheme)
             labels = torch.arange(_PICTURES, device=self.device) % self.classes
             with game.undisturbed():
                 images = self.generator(self._latents(_PICTURES), labels)
@@ -196,7 +202,7 @@ class Setting:
             figures, table = players.report(self.examination, match.measured, config.warmup_rounds)
             gap = match.verdict.figures["balance_gap_mean"] if match.verdict is not None else None
             sizes = {"float_bytes": layers.float_size, "quantized_bytes": layers.size}
-            return Outcome(figures | {"balance_gap": gap} | sizes, Group(layers.draw(), table))
+            return Outcome(figures | {"balance_gap": gap} | sizes, Group(layers.draw(), table), "quantized-network")
 
         return Match(
             game,

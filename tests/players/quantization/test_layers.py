@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from players import Bits, Scheme, assign_bits, calibrate, fake_quantize, layer_bits, quantize
-from players.quantization.layers import ActivationQuantizer, float_weight
+from players.quantization.layers import float_weight
 from players.quantization.packing import load_packed, packed_state
+from players.quantization.quantizers import ActivationQuantizer
 from tests.strategies import bit_widths, normal, seeds
 
 

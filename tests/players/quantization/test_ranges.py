@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from players import Grid
+from players import Bits, Grid, Scheme, quantize
 from players.quantization.ranges import find_range, sample
 from tests.strategies import bit_widths, normal, scales, seeds
 
@@ -72,3 +72,41 @@ def test_a_sample_has_all_values_or_many_and_the_outermost():
     assert (taken.min(), taken.max()) == (0, 1e6 - 1)
     assert taken.mean().item() == pytest.approx(5e5, rel=0.02)
     assert torch.equal(sample(x), taken)
+
+
+@given(seeds, scales, bit_widths, st.integers(1, 9))
+def test_pairwise_levels_of_neighbours_fit_in_16_bits_with_any_activations(seed, scale, bits, values):
+    x = heavy_tailed(seed, scale, values=values)
+    grid = Grid.over(*find_range("pairwise", x, bits, True), bits, True)
+    levels = (grid.round(x, 0) / grid.scale[:, None]).round()
+    assert levels.abs().max() <= 127
+    if values > 1:
+        assert (levels[:, 1:] + levels[:, :-1]).abs().max() * 255 <= 2**15 - 1
+
+
+@given(seeds, scales, st.integers(2, 7))
+def test_pairwise_is_minmax_below_8_bits(seed, scale, bits):
+    x = heavy_tailed(seed, scale)
+    assert all(map(torch.equal, find_range("pairwise", x, bits, True), find_range("minmax", x, bits, True)))
+
+
+def test_pairwise_by_hand():
+    x = torch.tensor([[3.0, 4.0, -5.0], [3.0, -4.0, 5.0]])
+    low, high = find_range("pairwise", x, 8, True)
+    assert high.tolist() == [7.0, 5.0]
+    assert low.tolist() == [-5.0, -4.0]
+
+
+def test_pairwise_neighbours_are_input_channels():
+    weight = torch.zeros(1, 2, 1, 2)
+    weight[0, :, 0, 0] = torch.tensor([3.0, 4.0])  # beside each other in a kernel that has channels innermost
+    layer = torch.nn.Conv2d(2, 1, (1, 2), bias=False)
+    layer.weight.data = weight
+    quantized = quantize(torch.nn.Sequential(layer), Bits(8, 32), Scheme("pairwise", "symmetric"))
+    grid = quantized[0].parametrizations.weight[0].grid_of(weight)
+    assert grid.scale.item() == pytest.approx(7 / 127)
+
+
+def test_pairwise_wants_a_symmetric_grid():
+    with pytest.raises(ValueError, match="pairwise: expected the symmetric weight grid"):
+        Scheme("pairwise")
