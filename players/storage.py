@@ -1,8 +1,10 @@
 """A quantized network on disk: one safetensors file that says itself how to build the network it belongs to."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,7 +14,17 @@ from torch import nn
 from players.backbones import load_backbone
 from players.quantization import Bits, Scheme, layer_bits, load_packed, packed_state
 
+QUANTIZED = "quantized.safetensors"
 _KEY = "zerosum.quantized"
+
+
+class Description(NamedTuple):
+    """What a saved network is of: ``bits`` of each layer, by its name."""
+
+    backbone: str
+    num_classes: int
+    bits: Mapping[str, Bits]
+    scheme: Scheme
 
 
 def save_quantized(path: str | Path, network: nn.Module, backbone: str, scheme: Scheme) -> None:
@@ -33,21 +45,27 @@ def save_quantized(path: str | Path, network: nn.Module, backbone: str, scheme: 
 def load_quantized(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
     """The network that :func:`save_quantized` wrote, in eval mode: images in normalised input space → logits.
 
-    It computes in float arithmetic with the integers' values; its weights are on their grids already.
+    It keeps its weights as integers, and computes in float arithmetic with their values.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: damaged, or not written by :func:`save_quantized`.
     """
+    return load_described(path, device)[0]
+
+
+def load_described(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Description]:
+    """:func:`load_quantized`, and what the network is of."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            description = json.loads((file.metadata() or {})[_KEY])
+            found = json.loads((file.metadata() or {})[_KEY])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        bits = {name: Bits.parse(text) for name, text in description["bits"].items()}
-        network = load_backbone(description["backbone"], "random", description["num_classes"])
-        network = load_packed(network, state, bits, Scheme(**description["scheme"]))
+        bits = {name: Bits.parse(text) for name, text in found["bits"].items()}
+        description = Description(found["backbone"], found["num_classes"], bits, Scheme(**found["scheme"]))
+        network = load_backbone(description.backbone, "random", description.num_classes)
+        network = load_packed(network, state, bits, description.scheme)
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a quantized network that zerosum saved ({error})") from error
-    return network.eval().to(device)
+    return network.eval().to(device), description

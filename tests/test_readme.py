@@ -5,6 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from zerosum import export
+from zerosum.run import main as play
+
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
 
@@ -17,6 +20,17 @@ def test_it_opens_with_the_two_commands():
         "pip install -e . && python -m zerosum.run recipes/adasg.py\n",
         "pip install -e '.[test]' && pytest\n",
     ]
+
+
+def test_the_exported_file_runs_as_it_says(tmp_path):
+    folder = tmp_path / "run"
+    assert play(["adasg", "--rounds", "1", "--out", str(folder)]) == 0
+    assert export.main([str(folder)]) == 0
+    (example,) = [block for block in blocks("python") if "onnxruntime" in block]
+    assert "runs/adasg-20261124-120000" in example
+    space = {}
+    exec(example.replace("runs/adasg-20261124-120000", str(folder)), space)
+    assert space["logits"].shape == (1, 10)
 
 
 def test_the_game_of_your_own_runs_as_it_stands():

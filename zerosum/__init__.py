@@ -34,6 +34,7 @@ from zerosum.game import Game
 from zerosum.match import Contest, Match, Outcome, Record, Watcher
 from zerosum.player import Player, Side, Term
 from zerosum.recipe import Options
+from zerosum.results import load
 
 __all__ = [
     "DYNAMICS",
@@ -72,6 +73,7 @@ __all__ = [
     "Watcher",
     "evaluate",
     "extragradient_step",
+    "load",
     "make_dynamics",
     "matrix_game",
 ]

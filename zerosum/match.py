@@ -28,10 +28,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a match was for: figures for ``summary.json``, and the same for a person to read."""
+    """What a match was for: figures for ``summary.json``, and the same for a person to read; and the kind of what is
+    left in the run's folder, where it is one that :func:`zerosum.load` takes up (:mod:`zerosum.results`)."""
 
     figures: dict[str, Any]
     table: RenderableType
+    result: str | None = None
 
 
 @dataclass(eq=False)

@@ -62,7 +62,8 @@ def play(made: Match | Contest, folder: Path, seed: int, console: Console) -> bo
         outcome = made.finish(matches, folder)
         account = {"matches": {name: _account(match) for name, match in matches.items()}}
         closing = f"{len(matches)} matches in {sum(match.seconds for match in matches.values()):.0f} s"
-    run_folder.write_json(folder / run_folder.SUMMARY, (outcome.figures if outcome is not None else {}) | account)
+    figures = outcome.figures | {"result": outcome.result} if outcome is not None else {}
+    run_folder.write_json(folder / run_folder.SUMMARY, figures | account)
     if outcome is not None:
         console.print(outcome.table)
     console.print(closing, soft_wrap=True, highlight=False)

@@ -1,0 +1,122 @@
+"""Exporting a run's quantized network, and trying what was exported: ``python -m zerosum.export``."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from torch import nn
+from torch.utils.data import DataLoader
+
+from players.backbones import input_space
+from players.data import load_data
+from players.export.program import float_twin, integer_network, trace
+from players.quantization import Scheme
+from players.storage import QUANTIZED, load_described
+
+TABLE = "export.json"
+_AGREEMENT = 99.0  # percent of images that --check wants to have the same class
+_TRACED = 2  # images; with one, torch.export takes their number for fixed
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Write a run's quantized network as ONNX (quantized.onnx) or as a torch.export program (quantized.pt2), try the
+    file on real images beside PyTorch, and keep the comparison (export.json)."""
+
+    format: Literal["onnx", "pt2"] = "onnx"
+    """What to write: ONNX for ONNX Runtime and others, or a program that torch.export.load reads."""
+    opset: int = 21
+    """Version of ONNX's operators, 18 or newer. From 21 on, weights of 4 bits and fewer are packed, two in a byte."""
+    check: str | None = None
+    """Images to compare on: "digits", or a folder as --data of a run; and exit with code 1 where fewer than 99 % of
+    them get the same class. Default: the run's own data, if it is still there, or else random images; exit code 0."""
+
+
+def export(folder: Path, options: ExportOptions, console: Console) -> bool:
+    """Export the network in a run's folder; False where ``check`` was asked for and failed.
+
+    Raises:
+        ValueError, OSError: bad options or data, a damaged file, or a network that the format has no words for.
+        ImportError: a package of the extra ``export`` is missing.
+    """
+    network, description = load_described(folder / QUANTIZED)
+    loader, images_are = _images(folder, options.check, network)
+    onnx_file = _import_onnx(options.opset) if options.format == "onnx" else None
+    channels, size = input_space(network).channels, input_space(network).size
+    with console.status("exporting"):
+        images = torch.randn(_TRACED, channels, *size)
+        integers = integer_network(network, images)
+        program = trace(integers, images)
+        path = folder / f"quantized.{options.format}"
+        aside = path.with_name(f"{path.stem}.part{path.suffix}")
+        if onnx_file is None:
+            from players.export.pt2_file import save_pt2
+
+            save_pt2(program, aside)
+        else:
+            onnx_file.save_onnx(program, network, description, options.opset, aside)
+    os.replace(aside, path)
+
+    from players.export import trial
+
+    console.print(f"{path}; compared on {images_are}", soft_wrap=True, highlight=False)
+    if onnx_file is not None and (advice := _advice(description.scheme)):
+        console.print(advice, soft_wrap=True, highlight=False)
+    report = trial.compare(path, network, float_twin(integers), loader, options.opset)
+    (folder / TABLE).write_text(json.dumps({"file": path.name, "images": images_are} | report.figures, indent=2) + "\n")
+    console.print(report.draw())
+    if options.check is not None and report.agreement < _AGREEMENT:
+        console.print(f"--check: {report.agreement:.2f} % agree, fewer than {_AGREEMENT:g} %", style="red")
+        return False
+    return True
+
+
+def _import_onnx(opset: int) -> Any:
+    try:
+        import onnxruntime  # noqa: F401 (the comparison needs it)
+
+        from players.export import onnx_file
+    except ImportError as error:
+        raise ImportError(f"exporting to ONNX needs the package {error.name}; pip install 'zerosum[export]'") from error
+    if not onnx_file.LEAST_OPSET <= opset <= onnx_file.NEWEST_OPSET:
+        newest = f"{onnx_file.NEWEST_OPSET}, the newest that the installed onnx knows"
+        raise ValueError(f"--opset {opset}: expected {onnx_file.LEAST_OPSET} to {newest}")
+    return onnx_file
+
+
+def _images(folder: Path, check: str | None, network: nn.Module) -> tuple[DataLoader[Any] | None, str]:
+    """Images to compare on, None for random ones, and what to call them."""
+    if check is not None:
+        return load_data(check, network), check
+    source = _data_of_run(folder)
+    try:
+        return (None, "random images") if source is None else (load_data(source, network), source)
+    except (OSError, ValueError):
+        return None, f"random images, because the run's own, {source}, cannot be read"
+
+
+def _data_of_run(folder: Path) -> str | None:
+    try:
+        options = json.loads((folder / "config.json").read_text())["options"]
+        source, backbone = options["data"], options["backbone"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return "digits" if source is None and backbone == "digits_resnet8" else source
+
+
+def _advice(scheme: Scheme) -> str | None:
+    wanted = []
+    if scheme.weight_grid != "symmetric":
+        wanted.append("--weight-grid symmetric")
+    if scheme.sums != "quantized":
+        wanted.append("--sums quantized")
+    if not wanted:
+        return None
+    return (
+        f"the run's scheme ({scheme}) is not one that integer kernels can run throughout: ONNX Runtime computes the "
+        f"rest in float32, with the same values. Runs with {' and '.join(wanted)} give files for integer kernels."
+    )

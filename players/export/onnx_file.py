@@ -1,0 +1,87 @@
+"""A quantized network as an ONNX file, and in ONNX Runtime."""
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import torch
+from timm.data import ImageNetInfo, resolve_model_data_config
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from players.export.onnx_graph import onnx_model
+from players.export.program import trace
+from players.quantization import quantizable_layers
+from players.storage import Description
+
+LEAST_OPSET, NEWEST_OPSET = 18, onnx.defs.onnx_opset_version()
+
+
+def save_onnx(program: ExportedProgram, network: nn.Module, description: Description, opset: int, path: Path) -> None:
+    """Write the program of an integer network (:mod:`players.export.program`) as an ONNX model that says what it takes.
+
+    Its input is ``images`` (N, channels, height, width), float32 in normalised input space, its output ``logits``
+    (N, classes). Weights are int8 initializers, or packed int4 where they have 4 bits or fewer and the opset has them;
+    activations pass uint8, cut to their own range where that is smaller. What reads pictures finds in the metadata
+    ``mean``, ``std``, ``size`` (height and width), ``resize`` (pixels of the shorter side before the cut), ``crop``,
+    ``interpolation`` and, of ImageNet, ``classes`` (WordNet ids).
+
+    Raises:
+        ValueError: an operator of the network has no counterpart in ONNX; the message names it.
+    """
+    layers = {layer: description.bits[name] for name, layer in quantizable_layers(network).items()}
+    names = network.named_modules(remove_duplicate=False)  # a layer in two places has two names; one is in the program
+    model = onnx_model(program, {name: layers[module] for name, module in names if module in layers}, opset)
+    model.metadata_props.update(describe_input(network, description))
+    ir.save(model, path)
+    onnx.checker.check_model(path, full_check=True)
+
+
+def save_float_onnx(network: nn.Module, images: Tensor, opset: int, path: Path) -> None:
+    """Write an ordinary network as an ONNX model, the same way."""
+    ir.save(onnx_model(trace(network, images), {}, opset), path)
+
+
+def load_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, int]]:
+    """The model in ONNX Runtime on the CPU, with as many threads as PyTorch; and how many kernels of each kind it
+    runs as: QLinear… and QGemm compute with integers."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    # Threads that wait busily take the cores from whatever runs next: another file, in a comparison turn about.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    if ir.load(path).metadata_props.get("kernels") == "float32":
+        options.add_session_config_entry("session.disable_quant_qdq", "1")  # unpack weights now, not in each run
+    with tempfile.TemporaryDirectory() as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        options.optimized_model_filepath = str(optimized)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        kernels = Counter(node.op_type for node in ir.load(optimized).graph)
+
+    def run(images: Tensor) -> Tensor:
+        return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
+
+    return run, dict(kernels.most_common())
+
+
+def describe_input(network: nn.Module, description: Description) -> dict[str, str]:
+    """The metadata of :func:`save_onnx`."""
+    config = resolve_model_data_config(network)
+    found = {
+        "backbone": description.backbone,
+        "scheme": str(description.scheme),
+        "bits": " ".join(f"{name}={width}" for name, width in description.bits.items()),
+        "mean": " ".join(map(str, config["mean"])),
+        "std": " ".join(map(str, config["std"])),
+        "size": " ".join(map(str, config["input_size"][1:])),
+        "resize": str(math.floor(min(config["input_size"][1:]) / config["crop_pct"])),
+        "crop": config["crop_mode"],
+        "interpolation": config["interpolation"],
+    }
+    ids = ImageNetInfo().label_names()
+    return found | ({"classes": " ".join(ids)} if description.num_classes == len(ids) else {})

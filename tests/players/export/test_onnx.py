@@ -1,0 +1,178 @@
+"""ONNX files: what is stored in them, and what ONNX Runtime computes with it."""
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import timm
+import torch
+from timm.layers import Conv2dSame
+from torch import nn
+
+from benchmarks.export import FAMILIES, check
+from players import Bits, Scheme, assign_bits, calibrate, layer_bits, load_backbone, quantize
+from players.export.onnx_file import load_onnx, save_onnx
+from players.export.program import integer_network, trace
+from players.storage import Description
+
+INTEGER = Scheme(weight_range="pairwise", weight_grid="symmetric", sums="quantized")
+
+
+def exported(folder, bits, scheme=Scheme(), opset=21, change=lambda network: None):  # noqa: B008 (frozen)
+    """A small trained-looking network, exported: the quantized network, images, the file."""
+    network = load_backbone("digits_resnet8", "random", num_classes=10)
+    change(network)
+    images = torch.randn(64, 1, 8, 8)
+    with torch.no_grad():
+        for _ in range(50):  # running statistics that are the network's own
+            network.train()(torch.randn(64, 1, 8, 8))
+        network.eval()
+    quantized = quantize(network, assign_bits(network, Bits.parse(bits)), scheme)
+    calibrate(quantized, [images])
+    program = trace(integer_network(quantized, images[:2]), images[:2])
+    path = folder / "quantized.onnx"
+    save_onnx(program, quantized, Description("digits_resnet8", 10, layer_bits(quantized), scheme), opset, path)
+    return quantized, images, path
+
+
+def stored(path):
+    """Of each layer's weight, the integers, their type, and the zero points."""
+    nodes = [node for node in ir.load(path).graph if node.op_type == "DequantizeLinear"]
+    weights = [node.inputs for node in nodes if node.inputs[0].name.endswith(".weight")]
+    return [
+        (levels.const_value.numpy().astype(int), levels.dtype, zero_point.const_value.numpy().astype(int))
+        for levels, _, zero_point in weights
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bits", "scheme"),
+    [
+        ("w2a3", Scheme()),
+        ("w3a8", Scheme(weight_grid="symmetric", weight_granularity="per-tensor")),
+        ("w4a4", Scheme(activation_grid="symmetric")),
+        ("w5a8", Scheme("lsq", "symmetric", activation_range="lsq")),
+        ("w8a8", Scheme()),
+        ("w8a8", Scheme(weight_grid="symmetric", sums="quantized")),
+        ("w8a8", INTEGER),
+        ("w32a8", Scheme()),
+        ("w8a32", Scheme()),
+    ],
+    ids=str,
+)
+def test_onnx_runtime_computes_the_quantized_network(tmp_path, bits, scheme):
+    quantized, images, path = exported(tmp_path, bits, scheme)
+    run, _ = load_onnx(path)
+    with torch.no_grad():
+        expected = quantized(images)
+    found = run(images)
+    assert (found.argmax(1) == expected.argmax(1)).double().mean() >= 0.95
+    assert (found - expected).norm() < 0.02 * expected.norm()
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(2, "INT4"), (4, "INT4"), (5, "INT8"), (7, "INT8"), (8, "UINT8")])
+def test_integers_are_as_small_as_their_bits(tmp_path, bits, dtype):
+    _, _, path = exported(tmp_path, f"w{bits}a8")
+    for levels, found, _ in stored(path):
+        assert found == ir.DataType[dtype]
+        low = 0 if dtype == "UINT8" else -(2 ** (bits - 1))
+        assert levels.min() >= low
+        assert levels.max() <= low + 2**bits - 1
+        assert len(np.unique(levels)) <= 2**bits
+
+
+def test_before_opset_21_there_are_no_integers_of_four_bits(tmp_path):
+    quantized, images, path = exported(tmp_path, "w4a8", opset=18)
+    assert {found for _, found, _ in stored(path)} == {ir.DataType.INT8}
+    torch.testing.assert_close(load_onnx(path)[0](images), quantized(images).detach(), rtol=0, atol=0.05)
+
+
+def test_activations_keep_to_their_own_range(tmp_path):
+    _, images, path = exported(tmp_path, "w8a3")
+    model = onnx.load(path)
+    quantized = [node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    clipped = {node.input[0]: node.output[0] for node in model.graph.node if node.op_type == "Clip"}
+    assert len(clipped) == len(quantized) - 1  # the network's own input has 8 bits
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in clipped.values())
+    onnx.save(model, path)
+    import onnxruntime
+
+    _, *levels = onnxruntime.InferenceSession(path).run(None, {"images": images.numpy()})
+    assert all(tensor.dtype == np.uint8 and tensor.max() <= 7 for tensor in levels)
+
+
+def test_the_integer_scheme_runs_in_integers_from_end_to_end(tmp_path):
+    _, _, path = exported(tmp_path, "w8a8", INTEGER)
+    _, kernels = load_onnx(path)
+    assert kernels["QLinearConv"] == 7
+    assert kernels["QGemm"] == 1
+    assert "Conv" not in kernels
+    assert "FusedConv" not in kernels
+    for levels, dtype, zero_point in stored(path):
+        assert dtype == ir.DataType.INT8
+        assert not zero_point.any()
+        rows = np.moveaxis(levels, 1, -1).reshape(len(levels), -1)
+        assert np.abs(rows[:, 1:] + rows[:, :-1]).max() * 255 < 2**15
+
+
+def test_weights_that_would_overflow_are_kept_from_such_kernels(tmp_path):
+    _, _, path = exported(tmp_path, "w8a8", Scheme(weight_grid="symmetric", sums="quantized"))
+    assert {dtype for _, dtype, _ in stored(path)} == {ir.DataType.UINT8}
+    assert "QLinearConv" not in load_onnx(path)[1]
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_bias_far_beyond_its_weights_is_kept(padded, tmp_path):
+    """Rounded to int32 in steps of the weights' scale it would not fit."""
+
+    def almost_dead(network):
+        if padded:  # by an operation of its own
+            network.conv1 = Conv2dSame(1, 8, 3, bias=False)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.data[::2], module.bias.data[::2] = 1e-9, 3.0
+                module.bias.data[::4] = -3.0
+
+    quantized, images, path = exported(tmp_path, "w8a8", INTEGER, change=almost_dead)
+    run, kernels = load_onnx(path)
+    assert kernels["QLinearConv"] == 7
+    with torch.no_grad():
+        expected = quantized(images)
+    assert (run(images) - expected).norm() < 0.02 * expected.norm()
+
+
+def test_the_file_says_what_it_takes(tmp_path):
+    _, images, path = exported(tmp_path, "w4a8")
+    model = ir.load(path)
+    about = model.metadata_props
+    assert (about["mean"], about["std"], about["size"], about["resize"]) == ("0.306", "0.376", "8 8", "8")
+    assert about["backbone"] == "digits_resnet8"
+    assert about["bits"].startswith("conv1=w4a8 ")
+    assert [value.name for value in (*model.graph.inputs, *model.graph.outputs)] == ["images", "logits"]
+    assert not any(node.metadata_props or node.doc_string for node in model.graph)
+    run, _ = load_onnx(path)
+    assert run(images[:1]).shape == (1, 10)
+    assert run(images[:7]).shape == (7, 10)
+
+
+@pytest.mark.parametrize("family", ["byobnet", "efficientnet", "vision_transformer"])
+def test_a_family_is_exported(family):
+    row = check(family, FAMILIES[family])
+    assert row.reason == ""
+    assert row.distance <= row.rounding
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_of_the_page_is_exported(family):
+    assert check(family, FAMILIES[family]).reason == ""
+
+
+def test_what_onnx_has_no_words_for_is_named(tmp_path):
+    network = timm.create_model("tf_efficientnet_cc_b0_4e", pretrained=False).eval()
+    quantized, images = quantize(network, Bits(8, 8)), torch.randn(2, 3, 64, 64)
+    calibrate(quantized, [images])
+    description = Description("tf_efficientnet_cc_b0_4e", 1000, layer_bits(quantized), Scheme())
+    with pytest.raises(ValueError, match=r"cannot be written as ONNX: torch\.ops\.aten\.conv2d\.default: "):
+        save_onnx(trace(integer_network(quantized, images), images), quantized, description, 21, tmp_path / "q.onnx")
+    assert not (tmp_path / "q.onnx").exists()

@@ -1,0 +1,73 @@
+"""What a finished run left behind, taken up again without its recipe.
+
+A match's outcome may name its kind of result. Packages bring kinds along as entry points of the group
+``zerosum.results``: modules that load and export such results.
+"""
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from zerosum.folder import CONFIG, SUMMARY
+
+_GROUP = "zerosum.results"
+
+
+class Kind(Protocol):
+    """A kind of result."""
+
+    ExportOptions: type
+    """Dataclass of what ``export`` may be told on the command line."""
+
+    def load(self, folder: Path, device: torch.device | str) -> nn.Module:
+        """The module that the run in ``folder`` was for."""
+
+    def export(self, folder: Path, options: Any, console: Console) -> bool:
+        """Write it down for another runtime; False where it does not do there what it should.
+
+        Raises:
+            ValueError, OSError, ImportError: input that cannot be worked with.
+        """
+
+
+def load(folder: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """The module that a finished run was for, in eval mode: of AdaSG, the quantized network.
+
+    Raises:
+        FileNotFoundError: no finished run in ``folder``.
+        ValueError: the run left no module, or what it left is damaged.
+    """
+    return kind_of(Path(folder)).load(Path(folder), device)
+
+
+def kind_of(folder: Path) -> Kind:
+    """The kind of result in a run's folder.
+
+    Raises:
+        FileNotFoundError: no finished run there.
+        ValueError: its summary.json cannot be read, or it left nothing of a kind that is installed.
+    """
+    if not (folder / SUMMARY).is_file():
+        unfinished = (folder / CONFIG).is_file()
+        what = f"that run is not finished; go on with --resume {folder}" if unfinished else f"no run (no {SUMMARY})"
+        raise FileNotFoundError(f"{folder}: {what}")
+    try:
+        name = json.loads((folder / SUMMARY).read_text()).get("result")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{folder / SUMMARY} cannot be read ({error})") from error
+    installed = {entry.name: entry for entry in metadata.entry_points(group=_GROUP)}
+    if name not in installed:
+        left = "nothing that can be loaded" if name is None else f"a result of kind {name!r}"
+        raise ValueError(f"{folder}: the run left {left}; kinds that are installed: {', '.join(installed) or 'none'}")
+    kind: Kind = installed[name].load()
+    return kind
+
+
+def kinds() -> list[Kind]:
+    """All that are installed."""
+    return [entry.load() for entry in metadata.entry_points(group=_GROUP)]
