@@ -37,6 +37,7 @@ def patch_similarity_entropy(patches: Tensor, bandwidth: float = 0.1) -> Tensor:
     points = torch.linspace(-reach, reach, _POINTS, dtype=patches.dtype, device=patches.device)
     kernels = torch.exp(-0.5 * ((points - similarity[..., None]) / bandwidth).square())
     density = kernels.mean(dim=1) / (bandwidth * math.sqrt(2 * math.pi))
+    density = density.clamp(min=torch.finfo(density.dtype).tiny)  # at 0 the gradient of the entropy is infinite
     return torch.trapezoid(torch.special.entr(density), points, dim=1)
 
 

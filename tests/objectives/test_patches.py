@@ -77,3 +77,11 @@ def test_other_shapes_are_refused(shape):
         patch_similarity_entropy(torch.zeros(shape))
     with pytest.raises(ValueError, match=r"bandwidth is 0.05 or more, not 0.01"):
         patch_similarity_entropy(torch.zeros(1, 2, 3), 0.01)
+
+
+def test_far_from_all_similarities_the_gradient_is_finite():
+    """There the density is 0, and so is what it adds to the entropy."""
+    patches = (torch.ones(1, 5, 3) + 1e-3 * torch.randn(1, 5, 3)).requires_grad_()
+    patch_similarity_entropy(patches).sum().backward()
+    assert patches.grad.isfinite().all()
+    assert patches.grad.abs().max() > 0
