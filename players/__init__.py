@@ -2,7 +2,7 @@
 
 from players.backbones import InputSpace, input_space, load_backbone
 from players.data import batch_that_fits, load_data
-from players.examination import Examination, accuracy, percent, predict, report
+from players.examination import CLASSES, Examination, accuracy, percent, predict, report
 from players.generator import ConditionalGenerator
 from players.pictures import draw_samples
 from players.progress import progress
@@ -28,6 +28,7 @@ from players.statistics import BatchNormTaps, PatchTaps, batchnorm_layers
 from players.storage import QUANTIZED, load_quantized, save_quantized
 
 __all__ = [
+    "CLASSES",
     "QUANTIZED",
     "ActivationRange",
     "BatchNormTaps",

@@ -1,6 +1,8 @@
 """How well a quantized copy does on real images, beside the network it was made of."""
 
+import csv
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader
 from players.progress import progress
 
 Figures = dict[str, float]
+CLASSES = "classes.csv"
 _RANKS = 5
 
 
@@ -65,13 +68,31 @@ class Examination:
     ) -> None:
         self.student, self.loader, self.device = student, loader, device
         ranked, labels = predict(teacher, loader, device, "measuring the full-precision network")
-        self._teacher_classes, self.images = ranked[:, 0], len(labels)
+        self._teacher_classes, self._labels, self.images = ranked[:, 0], labels, len(labels)
+        self._copy_classes: Tensor | None = None
         self.teacher = accuracy(ranked, labels)
 
     def __call__(self) -> Figures:
         """In percent, of the copy: ``top1``, ``top5``, ``agreement`` with the teacher (one class, right or wrong)."""
         ranked, labels = predict(self.student, self.loader, self.device)
+        self._copy_classes = ranked[:, 0]
         return accuracy(ranked, labels) | {"agreement": percent(ranked[:, 0] == self._teacher_classes)}
+
+    def write_classes(self, path: Path) -> None:
+        """As comma-separated values, a line for each class that has images: their number, and the top-1 in percent of
+        the teacher and of the copy as it was measured last."""
+        if self._copy_classes is None:
+            self()
+        assert self._copy_classes is not None
+        names = getattr(self.loader.dataset, "classes", None)
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(("class", "name", "images", "full_precision", "quantized"))
+            for label in sorted(set(self._labels.tolist())):
+                own = self._labels == label
+                shares = (percent(found[own] == label) for found in (self._teacher_classes, self._copy_classes))
+                name = names[label] if names is not None and label < len(names) else label
+                writer.writerow((label, name, int(own.sum()), *shares))
 
 
 def report(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from players.backbones import load_backbone
@@ -32,6 +32,9 @@ def save_quantized(path: str | Path, network: nn.Module, backbone: str, scheme: 
 
     The file holds the quantized weights as packed integers (see :mod:`players.quantization.packing`), activation
     ranges, and all else in float32.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     description = {
         "backbone": backbone,
@@ -39,7 +42,7 @@ def save_quantized(path: str | Path, network: nn.Module, backbone: str, scheme: 
         "bits": {name: str(bits) for name, bits in layer_bits(network).items()},
         "scheme": asdict(scheme),
     }
-    save_file(packed_state(network), path, metadata={_KEY: json.dumps(description)})
+    Path(path).write_bytes(save(packed_state(network), metadata={_KEY: json.dumps(description)}))
 
 
 def load_quantized(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:

@@ -86,6 +86,7 @@ def make_game(setting: Setting, config: Config) -> Game[Play]:
         "maximize",
         surrogate=lambda play: adaptability_band(play.p, play.q, config.low, config.high),
         terms=terms,
+        growth_limit=100,
     )
     quantized = Player(
         "quantized network",
@@ -96,6 +97,7 @@ def make_game(setting: Setting, config: Config) -> Game[Play]:
         schedule=CosineAnnealingLR(sgd, max(1, config.rounds - config.warmup_rounds)),
         sits_out=range(config.warmup_rounds),
         on_entry=setting.calibrate,
+        growth_limit=10,  # it starts trained
     )
     return Game(
         maximizer=generator,

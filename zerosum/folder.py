@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import platform
 import shlex
 import subprocess
@@ -15,7 +14,9 @@ from typing import Any
 
 import torch
 
-CONFIG, SUMMARY, METRICS, CHECKPOINT = "config.json", "summary.json", "metrics.jsonl", "checkpoint.pt"
+from zerosum.checkpoints import write_whole
+
+CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.jsonl"
 _PACKAGES = ("zerosum", "torch", "torchvision", "timm", "numpy")
 
 
@@ -27,7 +28,8 @@ def check_free(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"--out {folder}: there is a file of that name; name a new folder")
-    if folder.is_dir() and any(folder.iterdir()):
+    # What a process left that was killed before it had begun counts for nothing.
+    if folder.is_dir() and any(not path.name.endswith(".part") for path in folder.iterdir()):
         what = "another run" if (folder / CONFIG).exists() else "files already"
         raise FileExistsError(
             f"--out {folder}: the folder holds {what}; name a new one, or continue a run with --resume {folder}"
@@ -43,12 +45,25 @@ def write_config(folder: Path, recipe: str, options: Any, arguments: Sequence[st
             "recipe": recipe,
             "device": str(options.torch_device),
             "options": dataclasses.asdict(options),
-            "versions": {"python": platform.python_version()} | _versions(),
+            "versions": _versions(),
             "git_commit": _git_commit(),
-            "command": shlex.join([Path(sys.executable).name, "-m", "zerosum.run", *arguments]),
+            "command": command(arguments),
             "threads": torch.get_num_threads(),
+            "resumed": [],
         },
     )
+
+
+def note_resumption(folder: Path, arguments: Sequence[str]) -> None:
+    """Add to config.json by what command and with which versions the run goes on."""
+    config = json.loads((folder / CONFIG).read_text())
+    config["resumed"].append({"command": command(arguments), "versions": _versions(), "git_commit": _git_commit()})
+    write_json(folder / CONFIG, config)
+
+
+def command(arguments: Sequence[str]) -> str:
+    """The line that runs zerosum with these arguments."""
+    return shlex.join([Path(sys.executable).name, "-m", "zerosum.run", *arguments])
 
 
 def read_options(folder: Path) -> dict[str, Any]:
@@ -69,10 +84,8 @@ def read_options(folder: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write ``content`` aside, then put it in place: a reader never sees half a file."""
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps(finite(content), indent=2, default=str) + "\n")
-    os.replace(aside, path)
+    """Write ``content`` as JSON, whole or not at all."""
+    write_whole(path, (json.dumps(finite(content), indent=2, default=str) + "\n").encode())
 
 
 def finite(value: Any) -> Any:
@@ -84,32 +97,8 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def save_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
-    """Save a match's state; the checkpoint before it stays until the new one is complete."""
-    aside = folder / (CHECKPOINT + ".part")
-    torch.save(dict(state), aside)
-    os.replace(aside, folder / CHECKPOINT)
-
-
-def load_checkpoint(folder: Path) -> dict[str, Any]:
-    """The newest state saved in ``folder``, its tensors on the CPU. Runs no code from the file.
-
-    Raises:
-        FileNotFoundError: the run saved none yet.
-        ValueError: the file is damaged.
-    """
-    path = folder / CHECKPOINT
-    if not path.is_file():
-        raise FileNotFoundError(f"--resume {folder}: the run stopped before its first checkpoint; start it anew")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} is damaged and cannot be loaded ({type(error).__name__})") from error
-    return state
-
-
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)

@@ -2,26 +2,31 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import RenderableType
 
 from zerosum.criteria.base import Criterion, Verdict
+from zerosum.divergence import check_round
 from zerosum.dynamics import Dynamics, Round
 from zerosum.game import Game
+from zerosum.player import Player
+from zerosum.randomness import random_state, set_random_state
 
 Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
 class Record:
-    """All that a round gave: its number (from 1), what it came to, and, where due, what was judged and measured."""
+    """All that a round gave: its number (from 1), what it came to, the step size of each player that moved, by name,
+    and, where due, what was judged and measured."""
 
     round: int
     result: Round
+    step_sizes: dict[str, float]
     verdict: Verdict | None
     measured: Figures | None
 
@@ -51,7 +56,10 @@ class Contest:
 
 
 class Watcher:
-    """Is told what happens in a match. Override what is of interest; a watcher changes nothing in the game."""
+    """Is told what happens in a match. Override what is of interest; a watcher changes nothing in the game.
+
+    What it remembers from round to round goes into the match's checkpoints by ``state_dict``.
+    """
 
     def on_start(self, match: "Match") -> None:
         """Before the first round that this process plays."""
@@ -61,6 +69,13 @@ class Watcher:
 
     def on_end(self, match: "Match") -> None:
         """When the match ends or breaks off, whatever the reason."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers, as plain containers of tensors and numbers."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a memory that :meth:`state_dict` gave; nothing, where it did not watch then."""
 
 
 @dataclass(eq=False)
@@ -73,6 +88,9 @@ class Match:
         stop_when_stationary: end as soon as the criterion holds.
         measure: figures that the game itself never sees (an accuracy on real data). Taken before the first round,
             when a player comes in, every ``measure_every`` rounds and after the last.
+        best_by: the measured figure whose greatest value marks the best checkpoint, which is kept.
+        draw: draws what the players make into a PNG file, and leaves the game and its random numbers as they were.
+            Called at the start, in the middle and at the end.
         finish: writes what the match leaves behind into a folder, and says what came of it.
         watchers: told of every round.
 
@@ -82,6 +100,7 @@ class Match:
         measured: (rounds played, figures) of each measurement.
         verdict: the criterion's newest.
         broken: an error broke a round off, so that the players may stand between two rounds.
+        rewinds: how often it was put back because it diverged (:mod:`zerosum.session`).
 
     Raises:
         ValueError: a negative number of rounds, ``measure_every`` below 1, or stopping without a criterion.
@@ -94,6 +113,8 @@ class Match:
     stop_when_stationary: bool = False
     measure: Callable[[], Figures] | None = None
     measure_every: int = 1000
+    best_by: str | None = None
+    draw: Callable[[Path], None] | None = None
     finish: Callable[["Match", Path], Outcome] | None = None
     watchers: Sequence[Watcher] = ()
     round: int = field(default=0, init=False)
@@ -101,6 +122,7 @@ class Match:
     measured: list[tuple[int, Figures]] = field(default_factory=list, init=False)
     verdict: Verdict | None = field(default=None, init=False)
     broken: bool = field(default=False, init=False)
+    rewinds: int = field(default=0, init=False)
     _begun: bool = field(default=False, init=False)
     _stopped: bool = field(default=False, init=False)
 
@@ -123,9 +145,15 @@ class Match:
         self._stopped = True
 
     def play(self) -> None:
-        """Play from where the match stands to its end, or until :meth:`stop`."""
+        """Play from where the match stands to its end, or until :meth:`stop`.
+
+        Raises:
+            Diverged: a loss, a gradient or a parameter is not finite, or a player ran away; the round does not count.
+        """
         if not self._begun:
             self._begun = True
+            for player in self.game.players:
+                player.first_largest = player.largest.item()
             self._enter(self.game.movers(0))
             self._take_measure()
         try:
@@ -139,8 +167,9 @@ class Match:
             self.broken = True
             raise
         finally:
-            for watcher in self.watchers:
-                watcher.on_end(self)
+            with ExitStack() as ends:  # one that fails keeps none of the others from its own
+                for watcher in reversed(self.watchers):
+                    ends.callback(watcher.on_end, self)
 
     def _play_round(self) -> Record:
         started = time.perf_counter()
@@ -148,7 +177,9 @@ class Match:
         judge = self._judge_of_round(len(movers))
         if judge is not None:
             judge.before(self.game)
+        step_sizes = {player.name: player.step_size for player in movers}
         result = self.dynamics.step(self.game, movers)
+        check_round(self.round + 1, result.payoff, result.losses, movers)
         for player in movers:
             if player.average is not None:
                 player.average.update_parameters(player.module)
@@ -164,14 +195,14 @@ class Match:
         due = bool(entering) or self.over or self.round % self.measure_every == 0
         measured = self._take_measure() if due else None
         self.seconds += time.perf_counter() - started
-        return Record(self.round, result, verdict, measured)
+        return Record(self.round, result, step_sizes, verdict, measured)
 
     def _judge_of_round(self, movers: int) -> Criterion | None:
         if self.criterion is None or movers < 2 or self.round % self.criterion.every:
             return None
         return self.criterion
 
-    def _enter(self, players: Sequence[Any]) -> None:
+    def _enter(self, players: Sequence[Player]) -> None:
         for player in players:
             if player.on_entry is not None:
                 player.on_entry()
@@ -184,17 +215,19 @@ class Match:
         return figures
 
     def state_dict(self) -> dict[str, Any]:
-        """Players, dynamics, criterion, measurements, random-number generators, round: enough to go on from here."""
+        """Players, dynamics, criterion, watchers, measurements, all random-number generators, round: enough to go on
+        from here."""
         return {
             "round": self.round,
             "seconds": self.seconds,
             "players": {player.name: player.state_dict() for player in self.game.players},
             "dynamics": self.dynamics.state_dict(),
             "criterion": self.criterion.state_dict() if self.criterion is not None else None,
+            "watchers": {type(watcher).__name__: watcher.state_dict() for watcher in self.watchers},
             "measured": self.measured,
             "verdict": vars(self.verdict) if self.verdict is not None else None,
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "rewinds": self.rewinds,
+            "random": random_state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -204,11 +237,12 @@ class Match:
         self.dynamics.load_state_dict(state["dynamics"])
         if self.criterion is not None:
             self.criterion.load_state_dict(state["criterion"])
-        self._begun = True
+        for watcher in self.watchers:  # some may watch this time, and not that
+            watcher.load_state_dict(state["watchers"].get(type(watcher).__name__, {}))
+        self._begun, self.broken = True, False
         self.round = state["round"]
         self.seconds = state["seconds"]
         self.measured = [(round, dict(figures)) for round, figures in state["measured"]]
         self.verdict = Verdict(**state["verdict"]) if state["verdict"] is not None else None
-        torch.set_rng_state(state["rng"].cpu())
-        if state["cuda_rng"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all([rng.cpu() for rng in state["cuda_rng"]])
+        self.rewinds = state["rewinds"]
+        set_random_state(state["random"])

@@ -1,11 +1,14 @@
 """A player: parameters, an optimizer, and a side."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+import math
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
@@ -39,6 +42,13 @@ class Player:
         average: an average of the iterates, taken after each round in which the player moved:
             ``AveragedModel(module)`` is uniform, with ``multi_avg_fn=get_ema_multi_avg_fn(0.999)`` exponential. It
             takes no part in the game.
+        growth_limit: the player counts as diverged when its largest parameter has grown beyond this factor since the
+            match began.
+
+    Attributes:
+        step_scale: factor on the step sizes of all the optimizer's groups, whatever their schedule makes of them.
+        steepest: greatest magnitude in the gradients of the newest step, still on their device; None before any.
+        first_largest: of its moving parameters, when the match began.
 
     Raises:
         ValueError: another side, LBFGS, or a term by a reserved name.
@@ -55,6 +65,10 @@ class Player:
     on_entry: Callable[[], None] | None = None
     projection: Callable[[Tensor], Tensor] | None = None
     average: AveragedModel | None = None
+    growth_limit: float | None = None
+    step_scale: float = field(default=1.0, init=False)
+    steepest: Tensor | None = field(default=None, init=False)
+    first_largest: float = field(default=0.0, init=False)
 
     def __post_init__(self) -> None:
         if self.side not in ("maximize", "minimize"):
@@ -95,6 +109,16 @@ class Player:
         self.place(start)
         return update
 
+    @property
+    def step_size(self) -> float:
+        """Of the optimizer's first group, now."""
+        return float(self.optimizer.param_groups[0]["lr"]) * self.step_scale
+
+    @property
+    def largest(self) -> Tensor:
+        """Greatest magnitude in the moving parameters."""
+        return get_total_norm([p.detach() for p in self.parameters()], math.inf)
+
     def values(self) -> list[Tensor]:
         """Copies of the moving parameters' values, to return to with :meth:`place`."""
         return [p.detach().clone() for p in self.parameters()]
@@ -116,16 +140,33 @@ class Player:
         """One step of the optimizer; leaves no ``.grad``."""
         for parameter, gradient in zip(self.parameters(), gradients, strict=True):
             parameter.grad = gradient
-        self.optimizer.step()
+        if reached := [gradient.detach() for gradient in gradients if gradient is not None]:
+            self.steepest = get_total_norm(reached, math.inf)
+        with self._scaled_steps():
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
+    @contextmanager
+    def _scaled_steps(self) -> Iterator[None]:
+        # Put back as they were: a schedule may go on from what it finds there.
+        sizes = [group["lr"] for group in self.optimizer.param_groups]
+        for group, size in zip(self.optimizer.param_groups, sizes, strict=True):
+            group["lr"] = size * self.step_scale if self.step_scale != 1 else size
+        try:
+            yield
+        finally:
+            for group, size in zip(self.optimizer.param_groups, sizes, strict=True):
+                group["lr"] = size
+
     def state_dict(self) -> dict[str, Any]:
-        """Module, optimizer, schedule and average, as plain containers of tensors and numbers."""
+        """Module, optimizer, schedule, average and step scale, as plain containers of tensors and numbers."""
         return {
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict() if self.schedule is not None else None,
             "average": self.average.state_dict() if self.average is not None else None,
+            "step_scale": self.step_scale,
+            "first_largest": self.first_largest,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -136,3 +177,4 @@ class Player:
             self.schedule.load_state_dict(state["schedule"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        self.step_scale, self.first_largest = state["step_scale"], state["first_largest"]

@@ -29,7 +29,21 @@ class Options:
     out: Path | None = None
     """Folder for what the run leaves behind; must be new or empty. Default: runs/<recipe>-<date>-<time>."""
     resume: Path | None = None
-    """Folder of an interrupted run to continue, with the options it was started with (only --device may differ)."""
+    """Folder of an interrupted run to continue, with the options it was started with; those below, and --device, may
+    differ."""
+    step_scale: float | None = None
+    """Factor on the step sizes of both players. Default: 1; of a run that is resumed, what it had."""
+    on_divergence: Literal["stop", "rewind"] = "stop"
+    """Where a loss, gradient or parameter is not finite any more, or a player runs away: stop (exit code 3), or go back
+    to the last checkpoint and on with half the step sizes."""
+    max_rewinds: int = 10
+    """How often to go back before the run stops after all."""
+    checkpoint_every: float = 60.0
+    """Seconds from one checkpoint to the next; 0 saves every round."""
+    checkpoints: int = 2
+    """How many of the newest to keep, beside the first and the best."""
+    tensorboard: bool = False
+    """Write scalars and pictures for TensorBoard too (pip install 'zerosum[tensorboard]')."""
 
     def check(self) -> None:
         """Called before anything is set up; a recipe's ``Config`` adds its own checks.
@@ -37,7 +51,8 @@ class Options:
         Raises:
             ValueError: an option has a value that makes no sense.
         """
-        self.check_at_least(0, "rounds", "seed")
+        self.check_at_least(0, "rounds", "seed", "step_scale", "max_rewinds", "checkpoint_every")
+        self.check_at_least(1, "checkpoints")
 
     def check_at_least(self, minimum: float, *names: str) -> None:
         """That these options, where given, are finite and no smaller than ``minimum``.
@@ -72,6 +87,12 @@ class Options:
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
+
+
+MAY_DIFFER = frozenset(
+    ("device", "step_scale", "on_divergence", "max_rewinds", "checkpoint_every", "checkpoints", "tensorboard")
+)
+"""Options that may be given anew when a run is resumed."""
 
 
 @dataclass(frozen=True)

@@ -12,21 +12,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import torch
 import tyro
 from rich.console import Console
 
 from zerosum import folder as run_folder
 from zerosum import recipe as recipes
 from zerosum import session
+from zerosum.divergence import Diverged
 from zerosum.match import Contest, Match
 from zerosum.memory import keep_freed_memory
+from zerosum.randomness import seed_all
+from zerosum.watchers.tensorboard import summary_writer
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT, DIVERGED, CANNOT_WRITE, INTERRUPTED = 2, 3, 4, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for bad input, 130 when interrupted."""
+    """Run the command line; returns the exit code: 0, 2 for bad input, 3 where the game diverged, 4 where the run's
+    folder could not be written, 130 when interrupted."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__.replace("``", ""))
@@ -38,25 +41,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipe = recipes.load(arguments[0])
         options = _options(recipe, arguments[1:])
         made = _set_up(recipe, options)
+        folder = _out(options)
         if options.resume is None:
-            run_folder.write_config(_out(options), recipe.name, options, arguments)
+            run_folder.write_config(folder, recipe.name, options, arguments)
+        else:
+            run_folder.note_resumption(folder, arguments)
     except (ValueError, OSError) as error:  # what players and recipes raise for input they cannot work with
         return _refuse(error, errors)
     except KeyboardInterrupt:
         errors.print("zerosum: interrupted before the first round; nothing was written")
         return INTERRUPTED
+    again = run_folder.command([arguments[0], "--resume", str(folder)])
     try:
-        if session.play(made, _out(options), options.seed, console):
+        if session.play(made, folder, options, console):
             return 0
     except session.CannotResume as error:
         return _refuse(error, errors)
-    console.print(f"python -m zerosum.run {arguments[0]} --resume {_out(options)}", soft_wrap=True, highlight=False)
+    except Diverged as error:
+        _say(f"{error}; the last good state is kept in {folder}", errors)
+        if isinstance(made, Match):
+            smaller = min(player.step_scale for player in made.game.players) / 2
+            _say(f"go on with a smaller step:\n{again} --step-scale {smaller:g}", errors)
+            _say(f"or let it find one:\n{again} --on-divergence rewind", errors)
+        return DIVERGED
+    except OSError as error:
+        _say(f"{error}; the last good state is kept in {folder}; when this is mended, go on with\n{again}", errors)
+        return CANNOT_WRITE
+    except KeyboardInterrupt:
+        _say("broken off within a round; go on from the last checkpoint with", errors)
+    console.print(again, soft_wrap=True, highlight=False, markup=False)
     return INTERRUPTED
 
 
 def _refuse(error: Exception, errors: Console) -> int:
-    errors.print(f"zerosum: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
+    _say(str(error), errors)
     return BAD_INPUT
+
+
+def _say(what: str, errors: Console) -> None:
+    errors.print(f"zerosum: {what}", style="red", soft_wrap=True, highlight=False, markup=False)
 
 
 def _options(recipe: recipes.Recipe, arguments: Sequence[str]) -> recipes.Options:
@@ -76,7 +99,7 @@ def _options(recipe: recipes.Recipe, arguments: Sequence[str]) -> recipes.Option
     kept = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}  # as before JSON
     started = recipe.config(**kept | {"out": folder, "resume": folder})
     options = parse(recipe.config, args=arguments, prog=program, default=started)
-    for name in sorted(names - {"device"}):
+    for name in sorted(names - recipes.MAY_DIFFER):
         if getattr(options, name) != getattr(started, name):
             raise ValueError(
                 f"--resume {folder}: --{name.replace('_', '-')} {getattr(options, name)} differs from the run's "
@@ -93,13 +116,12 @@ def _out(options: recipes.Options) -> Path:
 def _set_up(recipe: recipes.Recipe, options: recipes.Options) -> Match | Contest:
     """Everything that bad input can break, before anything is written."""
     options.check()
+    if options.tensorboard:
+        summary_writer()
     if options.resume is None:
         run_folder.check_free(_out(options))
-    torch.manual_seed(options.seed)
-    made = recipe.make(options)
-    if options.resume is not None and isinstance(made, Match):
-        session.restore(made, options.resume)
-    return made
+    seed_all(options.seed)
+    return recipe.make(options)
 
 
 if __name__ == "__main__":

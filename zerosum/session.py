@@ -1,64 +1,62 @@
 """Playing what a recipe made, in a folder: who watches, what is taken up again, what is kept."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from rich.console import Console
 
+from zerosum import checkpoints
 from zerosum import folder as run_folder
+from zerosum.curves import draw_game
+from zerosum.divergence import Diverged
 from zerosum.match import Contest, Match
-from zerosum.watchers import Checkpoints, ConsoleWatcher, Journal, draw_game
+from zerosum.randomness import seed_all
+from zerosum.recipe import Options
+from zerosum.watchers import Checkpoints, ConsoleWatcher, Journal, Pictures, TensorBoard
 from zerosum.watchers.journal import read as read_journal
+
+GAME = "game.png"
 
 
 class CannotResume(ValueError):
-    """A checkpoint is missing, damaged, or of another match."""
+    """A checkpoint is damaged, or of another match."""
 
 
-def restore(match: Match, folder: Path) -> None:
-    """Put ``match`` where the newest checkpoint in ``folder`` stands.
-
-    Raises:
-        CannotResume: there is none, it is damaged, or it is of another match.
-    """
-    try:
-        match.load_state_dict(run_folder.load_checkpoint(folder))
-    except (KeyError, RuntimeError) as error:
-        raise CannotResume(f"--resume {folder}: the checkpoint does not fit the recipe ({error})") from error
-    except (ValueError, OSError) as error:
-        raise CannotResume(str(error)) from error
-
-
-def play(made: Match | Contest, folder: Path, seed: int, console: Console) -> bool:
+def play(made: Match | Contest, folder: Path, options: Options, console: Console) -> bool:
     """Play to the end, and write into ``folder`` what comes of it; False where it was interrupted.
 
-    The matches of a contest have a folder each, in ``folder``. Those that have a checkpoint there go on from it.
+    Matches that have a checkpoint go on from it. Those of a contest have a folder each, in ``folder``; one that
+    diverges keeps the others from nothing.
 
     Raises:
-        CannotResume: a contest's match cannot go on from its checkpoint.
+        CannotResume: a match cannot go on from its checkpoints.
+        Diverged: a match did; of a contest, after all that is to be written is.
+        OSError: the folder cannot be written.
     """
+    diverged = None
     if isinstance(made, Match):
-        if not _play_match(made, folder, console):
+        if not _play_match(made, folder, options, console):
             return False
         outcome = made.finish(made, folder) if made.finish is not None else None
         account, closing = _account(made), _closing_line(made)
     else:
         matches = {}
         for name in made.matches:
-            torch.manual_seed(seed)
+            seed_all(options.seed)
             matches[name] = match = made.matches[name]()
             own = folder / name
             own.mkdir(exist_ok=True)
-            if (own / run_folder.CHECKPOINT).is_file():
-                restore(match, own)
             console.rule(name)
-            if not _play_match(match, own, console):
-                return False
+            try:
+                if not _play_match(match, own, options, console):
+                    return False
+            except Diverged as error:
+                diverged = error
+                console.print(f"{name}: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
         outcome = made.finish(matches, folder)
         account = {"matches": {name: _account(match) for name, match in matches.items()}}
         closing = f"{len(matches)} matches in {sum(match.seconds for match in matches.values()):.0f} s"
@@ -68,19 +66,61 @@ def play(made: Match | Contest, folder: Path, seed: int, console: Console) -> bo
         console.print(outcome.table)
     console.print(closing, soft_wrap=True, highlight=False)
     console.print(f"kept in {folder}", soft_wrap=True, highlight=False)
+    if diverged is not None:
+        raise diverged
     return True
 
 
-def _play_match(match: Match, folder: Path, console: Console) -> bool:
+def _play_match(match: Match, folder: Path, options: Options, console: Console) -> bool:
+    """Raises CannotResume, Diverged, OSError, as :func:`play` does."""
     journal = Journal(folder / run_folder.METRICS)
-    match.watchers = [*match.watchers, ConsoleWatcher(console), journal, Checkpoints(folder, journal)]
-    with _finishing_the_round(match):
-        match.play()
+    keeper = Checkpoints(folder, journal, options.checkpoint_every, options.checkpoints)
+    watchers = [ConsoleWatcher(console), journal, Pictures(folder), keeper]
+    if options.tensorboard:
+        watchers.append(TensorBoard(folder))
+    match.watchers = [*match.watchers, *watchers]
+    _restore(match, folder, console)
+    if options.step_scale is not None:
+        for player in match.game.players:
+            player.step_scale = options.step_scale
+    try:
+        with _finishing_the_round(match):
+            _play_or_rewind(match, keeper, options, console)
+    except Diverged:
+        draw_game(read_journal(journal.path), folder / GAME)
+        raise
     if match.over:
-        draw_game(read_journal(journal.path), folder / "game.png")
+        draw_game(read_journal(journal.path), folder / GAME)
     else:
         console.print(f"interrupted after round {match.round} of {match.rounds}; go on with", highlight=False)
     return match.over
+
+
+def _restore(match: Match, folder: Path, console: Console) -> None:
+    try:
+        state, damaged = checkpoints.load_newest(folder)
+        if state is None:
+            return  # stopped before its first checkpoint: from the start
+        match.load_state_dict(state)
+    except checkpoints.Damaged as error:
+        raise CannotResume(str(error)) from error
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        raise CannotResume(f"{folder}: the checkpoint does not fit the recipe ({error})") from error
+    for found in damaged:
+        console.print(f"{found}; going on from the one before, of round {match.round}", style="red", soft_wrap=True)
+
+
+def _play_or_rewind(match: Match, keeper: Checkpoints, options: Options, console: Console) -> None:
+    while True:
+        try:
+            return match.play()
+        except Diverged as error:
+            if options.on_divergence == "stop" or match.rewinds >= options.max_rewinds:
+                raise
+            keeper.rewind(match)
+            scales = ", ".join(f"{player.name} × {player.step_scale:g}" for player in match.game.players)
+            what = f"{error}; back to round {match.round}, rewind {match.rewinds} of {options.max_rewinds}"
+            console.print(f"{what}; step sizes: {scales}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _account(match: Match) -> dict[str, Any]:
@@ -89,6 +129,7 @@ def _account(match: Match) -> dict[str, Any]:
     return {
         "rounds": match.round,
         "seconds": round(match.seconds, 1),
+        "rewinds": match.rewinds,
         "stationary": verdict.stationary if verdict else None,
         "reason": verdict.reason if verdict else None,
     }
@@ -106,7 +147,9 @@ def _finishing_the_round(match: Match) -> Iterator[None]:
         match.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    kept = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept: dict[int, Callable[..., Any] | int | None] = {
+        number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:

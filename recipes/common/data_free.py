@@ -18,7 +18,7 @@ from zerosum import BalanceGap, DynamicsName, Game, Match, Options, Outcome, mak
 
 DEFAULT_BACKBONE = "digits_resnet8"
 _PICTURES = 30
-_DESCRIBED = 16  # images whose activations the layer table looks at
+_AHEAD = ("samples run ahead of the quantized network", "the quantized network runs ahead of the samples")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,16 +189,24 @@ class Setting:
     def match(self, game: Game[Play]) -> Match:
         """The match of such a game: Balance Gap, measurements, and what is kept at the end."""
         config = self.config
+        source = torch.Generator().manual_seed(config.seed)  # of its own: pictures change nothing in the game
+        latents = torch.randn(_PICTURES, self.generator.latent_dim, generator=source).to(self.device)
+        labels = torch.arange(_PICTURES, device=self.device) % self.classes
+
+        def draw(path: Path) -> None:
+            with game.undisturbed():
+                images = self.generator(latents, labels)
+                seen = self.teacher(images).argmax(dim=1)
+            players.draw_samples(path, images, labels, seen, self.space)
 
         def finish(match: Match, folder: Path) -> Outcome:
             players.save_quantized(folder / players.QUANTIZED, self.student, config.backbone, config.scheme)
-            labels = torch.arange(_PICTURES, device=self.device) % self.classes
             with game.undisturbed():
-                images = self.generator(self._latents(_PICTURES), labels)
-                seen = self.teacher(images).argmax(dim=1)
+                images = self.generator(latents, labels)
                 layers = players.describe_layers(self.teacher, self.student, images, config.scheme)
-            players.draw_samples(folder / "samples.png", images, labels, seen, self.space)
             layers.write(folder / "layers.csv")
+            if self.examination is not None:
+                self.examination.write_classes(folder / players.CLASSES)
             figures, table = players.report(self.examination, match.measured, config.warmup_rounds)
             gap = match.verdict.figures["balance_gap_mean"] if match.verdict is not None else None
             sizes = {"float_bytes": layers.float_size, "quantized_bytes": layers.size}
@@ -208,9 +216,11 @@ class Setting:
             game,
             make_dynamics(config.dynamics, config.adjustment),
             config.rounds,
-            criterion=BalanceGap(self.sample(), config.gap_every, config.gap_tolerance),
+            criterion=BalanceGap(self.sample(), config.gap_every, config.gap_tolerance, ahead=_AHEAD),
             stop_when_stationary=config.stop_when_stationary,
             measure=self.examination,
             measure_every=config.measure_every or max(1, config.rounds // 8),
+            best_by="top1",
+            draw=draw,
             finish=finish,
         )

@@ -2,12 +2,8 @@
 
 import csv
 import json
-import os
 import pickle
-import signal
-import subprocess
-import sys
-import time
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,6 +12,7 @@ from huggingface_hub import constants
 from PIL import Image
 
 from players import accuracy, load_backbone, load_data, load_quantized, predict
+from tests.processes import lines
 from zerosum import DYNAMICS
 from zerosum.run import main
 
@@ -26,14 +23,11 @@ FILES = {
     "summary.json",
     "quantized.safetensors",
     "layers.csv",
-    "samples.png",
+    "classes.csv",
+    "pictures",
     "game.png",
-    "checkpoint.pt",
+    "checkpoints",
 }
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +43,7 @@ def test_a_run_leaves_what_the_readme_says(played):
     assert set(summary) == {
         *("teacher_top1", "before_top1", "after_top1", "agreement", "images", "intervals"),
         *("teacher_top5", "before_top5", "after_top5", "float_bytes", "quantized_bytes"),
-        *("rounds", "seconds", "balance_gap", "stationary", "reason", "result"),
+        *("rounds", "seconds", "rewinds", "balance_gap", "stationary", "reason", "result"),
     }
     assert summary["rounds"] == 30
     assert summary["teacher_top1"] > 98
@@ -76,7 +70,9 @@ def test_the_journal_has_every_round_once_and_what_was_measured(played):
 
 
 def test_pictures_are_pictures(played):
-    for name in ("samples.png", "game.png"):
+    names = [f"pictures/round-{round:06d}.png" for round in (0, 15, 30)]
+    assert sorted(path.name for path in (played / "pictures").iterdir()) == [Path(name).name for name in names]
+    for name in (*names, "game.png"):
         with Image.open(played / name) as image:
             assert image.width > 300
             assert len(image.convert("RGB").getcolors(2**24)) > 20
@@ -180,55 +176,6 @@ def test_help_names_every_option_with_meaning_and_default(capsys):
     assert "Images a round" in text
 
 
-def run_in_background(folder, *arguments):
-    command = [sys.executable, "-m", "zerosum.run", "adasg", "--warmup", "10", "--gap-every", "5", *arguments]
-    return subprocess.Popen([*command, "--out", str(folder)], stdout=subprocess.PIPE, text=True)
-
-
-def wait_for_rounds(process, folder, rounds):
-    deadline = time.monotonic() + 120
-    while not (folder / "metrics.jsonl").exists() or len(lines(folder)) < rounds:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_an_interrupted_run_goes_on_to_the_same_end(number, tmp_path, capsys):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    options = ["--rounds", "120", "--measure-every", "50", "--calibration", "4"]
-    process = run_in_background(broken, *options)
-    wait_for_rounds(process, broken, 50)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"adasg --resume {broken}" in out
-    assert not (broken / "summary.json").exists()
-
-    assert main(["adasg", "--resume", str(broken)]) == 0
-    assert main(["adasg", "--warmup", "10", "--gap-every", "5", *options, "--out", str(whole)]) == 0
-    assert lines(broken) == lines(whole)
-    assert (broken / "quantized.safetensors").read_bytes() == (whole / "quantized.safetensors").read_bytes()
-
-    assert main(["adasg", "--resume", str(broken)]) == 2
-    assert "that run is finished" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_a_killed_runs_journal_is_cut_back_to_its_checkpoint(tmp_path):
-    folder = tmp_path / "run"
-    process = run_in_background(folder, "--rounds", "120", "--calibration", "4")
-    wait_for_rounds(process, folder, 40)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    played = len(lines(folder))
-    with (folder / "metrics.jsonl").open("a") as journal:  # rounds after the checkpoint, the last cut short
-        journal.write(json.dumps({"round": played}) + "\n" + '{"round": 99')
-    assert main(["adasg", "--resume", str(folder)]) == 0
-    assert [line["round"] for line in lines(folder)] == list(range(121))
-    assert "payoff" in lines(folder)[played]
-
-
 def refused(capsys, tmp_path, *arguments):
     """The one line with which the command line refuses; nothing is written."""
     out = tmp_path / "refused"
@@ -312,20 +259,14 @@ def test_a_folder_with_another_run_is_left_alone(played, capsys):
     assert {path.name: path.stat().st_mtime_ns for path in played.iterdir()} == before
 
 
-def test_what_cannot_be_resumed_is_named(capsys, tmp_path):
+def test_what_cannot_be_resumed_is_named(played, capsys, tmp_path):
     assert main(["adasg", "--resume", str(tmp_path / "none")]) == 2
     assert "no run there" in capsys.readouterr().err
     folder = tmp_path / "run"
-    process = run_in_background(folder, "--rounds", "500")
-    wait_for_rounds(process, folder, 20)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    shutil.copytree(played, folder)
+    (folder / "summary.json").unlink()
     assert main(["adasg", "--resume", str(folder), "--bits", "w8a8"]) == 2
     assert "--bits w8a8 differs from the run's w2a3" in capsys.readouterr().err
-    checkpoint = folder / "checkpoint.pt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
-    assert main(["adasg", "--resume", str(folder)]) == 2
-    assert "damaged" in capsys.readouterr().err
 
 
 def test_options_of_the_wrong_type_end_with_exit_code_2():

@@ -7,8 +7,9 @@ from rich.console import Console
 
 from tests.zerosum.games import bilinear
 from zerosum import BalanceGap, Match, Simultaneous, Watcher
-from zerosum.folder import load_checkpoint
-from zerosum.watchers import Checkpoints, ConsoleWatcher, Journal, draw_game
+from zerosum.checkpoints import load_newest, saved
+from zerosum.curves import draw_game
+from zerosum.watchers import Checkpoints, ConsoleWatcher, Journal
 from zerosum.watchers.journal import read
 
 
@@ -30,11 +31,8 @@ def test_the_journal_holds_each_round_with_its_figures(tmp_path):
 
 
 def test_numbers_that_json_does_not_know_become_null(tmp_path):
-    match = match_watched_by(Journal(tmp_path / "j"), rounds=1)
-    match.game.payoff = lambda play: (play[0] * float("inf")).sum()
-    match.criterion = None
-    match.play()
-    assert json.loads((tmp_path / "j").read_text().splitlines()[1])["payoff"] is None
+    match_watched_by(Journal(tmp_path / "j"), rounds=1, measure=lambda: {"ratio": float("nan")}).play()
+    assert json.loads((tmp_path / "j").read_text().splitlines()[1])["measured"] == {"ratio": None}
 
 
 def test_a_journal_that_ran_ahead_is_cut_back(tmp_path):
@@ -59,9 +57,9 @@ def test_checkpoints_are_of_whole_rounds_and_the_journal_reaches_as_far(tmp_path
     match = match_watched_by(journal, Checkpoints(tmp_path, journal, seconds=0), Failing())
     with pytest.raises(RuntimeError, match="on fire"):
         match.play()
-    assert load_checkpoint(tmp_path)["round"] == 7
+    assert load_newest(tmp_path)[0]["round"] == 7
     assert read(tmp_path / "j")[-1]["round"] == 7
-    assert not list(tmp_path.glob("*.part"))
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_an_error_leaves_the_checkpoint_before_it(tmp_path):
@@ -69,7 +67,7 @@ def test_an_error_leaves_the_checkpoint_before_it(tmp_path):
     match = match_watched_by(Failing(), journal, Checkpoints(tmp_path, journal, seconds=1e9))
     with pytest.raises(RuntimeError, match="on fire"):
         match.play()
-    assert not (tmp_path / "checkpoint.pt").exists()
+    assert [path.name[:8] for path in saved(tmp_path)] == ["00000000"]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 60.0])
@@ -83,7 +81,7 @@ def test_plain_lines_where_there_is_no_terminal(seconds, monkeypatch):
         *(["round 6/12"] if not seconds else []),
         "round 12/12",
     ]
-    for name in ("payoff", "x loss", "y loss", "balance_gap", "top1 90 (round 12)", "s left"):
+    for name in ("payoff", "x loss", "y loss", "balance gap mean", "top1 90 (round 12)", "s left"):
         assert name in lines[-1]
     assert "\x1b" not in lines[-1]
 

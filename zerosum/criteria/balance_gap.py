@@ -24,12 +24,20 @@ class BalanceGap(Criterion):
         every: rounds from one reading to the next.
         tolerance: in units of the payoff.
         window: readings in the running mean, and readings for which it has to stay within the tolerance.
+        ahead: how to say that the maximizer runs ahead, and that the minimizer does. Default: by their names.
 
     Raises:
         ValueError: ``every`` or ``window`` below 1, or a negative tolerance.
     """
 
-    def __init__(self, probe: Any, every: int = 50, tolerance: float = 1e-3, window: int = 10) -> None:
+    def __init__(
+        self,
+        probe: Any,
+        every: int = 50,
+        tolerance: float = 1e-3,
+        window: int = 10,
+        ahead: tuple[str, str] | None = None,
+    ) -> None:
         if every < 1 or window < 1 or tolerance < 0:
             raise ValueError(
                 f"every and window are at least 1, tolerance at least 0; got {every}, {window}, {tolerance}"
@@ -38,6 +46,7 @@ class BalanceGap(Criterion):
         self.every = every
         self.tolerance = tolerance
         self.window = window
+        self.ahead = ahead
         self._gaps: deque[float] = deque(maxlen=window)
         self._means: deque[float] = deque(maxlen=window)
 
@@ -51,13 +60,15 @@ class BalanceGap(Criterion):
         game.minimizer.place(self._minimizer_before)
         payoff_between = self._payoff(game)
         game.minimizer.place(minimizer_after)
-        return self._judge(payoff_between - self._payoff_before, payoff_between - payoff_after)
+        maximizer, minimizer = game.maximizer.name, game.minimizer.name
+        words = self.ahead or (f"{maximizer} runs ahead of {minimizer}", f"{minimizer} runs ahead of {maximizer}")
+        return self._judge(payoff_between - self._payoff_before, payoff_between - payoff_after, words)
 
     def _payoff(self, game: Game[Any]) -> float:
         with game.undisturbed():
             return game.payoff(game.play(self.probe)).item()
 
-    def _judge(self, gain: float, drop: float) -> Verdict:
+    def _judge(self, gain: float, drop: float, ahead: tuple[str, str]) -> Verdict:
         self._gaps.append(gain - drop)
         mean = sum(self._gaps) / len(self._gaps)
         self._means.append(mean)
@@ -65,9 +76,9 @@ class BalanceGap(Criterion):
         if settled:
             reason = f"stationary: mean gap within {self.tolerance:g} of zero for {self.window} readings"
         elif mean > self.tolerance:
-            reason = "the maximizer runs ahead"
+            reason = ahead[0]
         elif mean < -self.tolerance:
-            reason = "the minimizer runs ahead"
+            reason = ahead[1]
         else:
             reason = "balanced, not yet for long"
         figures = {"gain": gain, "drop": drop, "balance_gap": gain - drop, "balance_gap_mean": mean}

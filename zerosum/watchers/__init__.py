@@ -1,8 +1,9 @@
-"""Those who watch a match: console, journal, checkpoints; and the picture drawn from the journal."""
+"""Those who watch a match: console, journal, checkpoints, pictures, TensorBoard."""
 
 from zerosum.watchers.checkpoints import Checkpoints
 from zerosum.watchers.console import ConsoleWatcher
-from zerosum.watchers.figures import draw_game
 from zerosum.watchers.journal import Journal
+from zerosum.watchers.pictures import Pictures
+from zerosum.watchers.tensorboard import TensorBoard
 
-__all__ = ["Checkpoints", "ConsoleWatcher", "Journal", "draw_game"]
+__all__ = ["Checkpoints", "ConsoleWatcher", "Journal", "Pictures", "TensorBoard"]

@@ -1,6 +1,7 @@
 """The journal: one line of JSON a round."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from zerosum.match import Match, Record, Watcher
 
 
 class Journal(Watcher):
-    """Appends every round to a file: round, payoff, each player's losses, and what was judged and measured.
+    """Appends every round to a file: round, payoff, each player's step size and losses, and what was judged and
+    measured.
 
     Tensors are read ``every`` rounds at a time, so that a GPU is not made to wait in each round. A match that goes on
     from an earlier round finds later lines removed. The first line, round 0, has what was measured before the game.
@@ -21,12 +23,13 @@ class Journal(Watcher):
         self._pending: list[Record] = []
 
     def on_start(self, match: Match) -> None:
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        kept = [line for line in lines if _is_before(line, match.round)]
-        if not kept and match.round == 0:
-            measured = match.measured[-1][1] if match.measured else None
-            kept = [json.dumps({"round": 0} | ({"measured": measured} if measured else {}))]
-        self.path.write_text("".join(line + "\n" for line in kept))
+        self._pending.clear()
+        size = _size_of_rounds(self.path, match.round)
+        with self.path.open("a") as file:
+            file.truncate(size)
+            if not size and match.round == 0:
+                measured = match.measured[-1][1] if match.measured else None
+                file.write(json.dumps({"round": 0} | ({"measured": measured} if measured else {})) + "\n")
 
     def on_round(self, match: Match, record: Record) -> None:
         self._pending.append(record)
@@ -40,6 +43,8 @@ class Journal(Watcher):
         """Write all rounds that are not yet in the file."""
         with self.path.open("a") as file:
             file.writelines(json.dumps(finite(_as_json(record))) + "\n" for record in self._pending)
+            file.flush()
+            os.fsync(file.fileno())
         self._pending.clear()
 
 
@@ -48,15 +53,23 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def _is_before(line: str, round: int) -> bool:
-    try:
-        return int(json.loads(line)["round"]) <= round
-    except ValueError:  # a line cut short when the process was killed
-        return False
+def _size_of_rounds(path: Path, last: int) -> int:
+    """Bytes of a journal's lines up to a round; what a killed process wrote behind them, or cut short, is left out."""
+    size, expected = 0, 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        try:
+            round = json.loads(line)["round"]
+        except ValueError:
+            break
+        if round != expected or round > last or not line.endswith(b"\n"):
+            break
+        size, expected = size + len(line), round + 1
+    return size
 
 
 def _as_json(record: Record) -> dict[str, Any]:
     line: dict[str, Any] = {"round": record.round, "payoff": record.result.payoff.item()}
+    line["step_sizes"] = record.step_sizes
     line["losses"] = {
         player: {name: value.item() for name, value in terms.items()} for player, terms in record.result.losses.items()
     }

@@ -31,8 +31,8 @@ def test_the_gap_says_who_runs_ahead():
         Simultaneous().step(game, game.players)
         return criterion.after(game).reason
 
-    assert reason(5.0, 0.6) == "the maximizer runs ahead"  # far from its best response, it has much to gain
-    assert reason(0.8, 5.0) == "the minimizer runs ahead"
+    assert reason(5.0, 0.6) == "x runs ahead of y"  # far from its best response, it has much to gain
+    assert reason(0.8, 5.0) == "y runs ahead of x"
 
 
 def test_a_match_stops_when_the_saddle_is_reached():

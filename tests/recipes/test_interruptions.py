@@ -1,0 +1,233 @@
+"""Nothing is lost: runs that are interrupted, killed, out of disk, or that diverge, on the embedded network."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+
+from tests.processes import finish, lines, start, wait_for_rounds
+from zerosum import checkpoints
+from zerosum.run import main
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+
+SMALL = ["--warmup", "10", "--gap-every", "5", "--calibration", "4", "--measure-every", "50"]
+RUN = ["adasg", *SMALL, "--rounds", "120"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nothing happens to."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert main([*RUN, "--out", str(folder)]) == 0
+    return folder
+
+
+def assert_same_end(folder, whole):
+    assert lines(folder) == lines(whole)
+    assert [line["round"] for line in lines(folder)] == list(range(121))
+    name = "quantized.safetensors"
+    assert (folder / name).read_bytes() == (whole / name).read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_an_interrupted_run_goes_on_to_the_same_end(number, whole, tmp_path, capsys):
+    folder = tmp_path / "run"
+    process = start(tmp_path / "log", *RUN, "--out", folder)
+    wait_for_rounds(process, folder, 50)
+    os.kill(process.pid, number)
+    code, out = finish(process, tmp_path / "log")
+    assert code == 130
+    assert f"adasg --resume {folder}" in out
+    assert not (folder / "summary.json").exists()
+    assert main(["adasg", "--resume", str(folder)]) == 0
+    assert_same_end(folder, whole)
+    resumed = json.loads((folder / "config.json").read_text())["resumed"]
+    assert [entry["command"].rpartition("zerosum.run ")[2] for entry in resumed] == [f"adasg --resume {folder}"]
+    assert main(["adasg", "--resume", str(folder)]) == 2
+    assert "that run is finished" in capsys.readouterr().err
+
+
+def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(whole, tmp_path):
+    """Ten times by the clock, ten times within a write: before it has its name, about to get it, with it."""
+    chance = random.Random(0)
+    kills, runs = 0, 0
+    while kills < 20:
+        runs += 1
+        folder, log = tmp_path / f"run{runs}", tmp_path / f"log{runs}"
+        while not (folder / "summary.json").exists():
+            again = ["adasg", "--resume", folder] if (folder / "config.json").exists() else [*RUN, "--out", folder]
+            writes = [(when, chance.randint(1, 60)) for when in ("fsync", "replace", "after replace")]
+            clock = kills % 2 or kills >= 20
+            killed_at = None if clock else chance.choice(writes)
+            process = start(log, *again, "--checkpoint-every", "0", killed_at=killed_at)
+            if kills < 20:
+                process.join(chance.uniform(0, 2.5) if clock else 60)
+                process.kill()
+            code, out = finish(process, log)
+            assert code in (0, -signal.SIGKILL), out
+            kills += code != 0
+            for path in checkpoints.saved(folder):
+                assert checkpoints.load(path)["round"] == int(path.name[:8])
+        assert_same_end(folder, whole)
+
+
+def interrupted(tmp_path, folder):
+    process = start(tmp_path / "log", *RUN, "--checkpoint-every", "0", "--out", folder)
+    wait_for_rounds(process, folder, 40)
+    os.kill(process.pid, signal.SIGINT)
+    assert finish(process, tmp_path / "log")[0] == 130
+
+
+def spoil(path, how):
+    content = path.read_bytes()
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    path.write_bytes(content[:middle] if how == "truncated" else flipped)
+
+
+@pytest.mark.parametrize("how", ["truncated", "bit-flipped"])
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(how, whole, tmp_path, capsys):
+    folder = tmp_path / "run"
+    interrupted(tmp_path, folder)
+    _, before, newest = checkpoints.saved(folder)
+    spoil(newest, how)
+    assert main(["adasg", "--resume", str(folder)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"{newest} is damaged" in out
+    assert f"going on from the one before, of round {int(before.name[:8])}" in out
+    assert_same_end(folder, whole)
+
+
+def test_where_all_checkpoints_are_damaged_the_run_says_so(tmp_path, capsys):
+    folder = tmp_path / "run"
+    interrupted(tmp_path, folder)
+    for path in checkpoints.saved(folder):
+        spoil(path, "truncated")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "config.json"}
+    assert main(["adasg", "--resume", str(folder)]) == 2
+    assert "is damaged" in capsys.readouterr().err
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_run_that_stopped_before_its_first_checkpoint_starts_anew(whole, tmp_path):
+    folder = tmp_path / "run"
+    process = start(tmp_path / "log", *RUN, "--out", folder, killed_at=("after replace", 1))  # config.json is written
+    assert finish(process, tmp_path / "log")[0] == -signal.SIGKILL
+    assert not checkpoints.saved(folder)
+    assert main(["adasg", "--resume", str(folder)]) == 0
+    assert_same_end(folder, whole)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of its own: mount it anew with other options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        return subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True)
+
+    if mount("size=12m").returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    yield folder, lambda options: mount(f"remount,{options}")
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_stops_the_run_with_its_last_good_state(whole, small_disk, capsys):
+    disk, remount = small_disk
+    folder = disk / "run"
+    assert main([*RUN, "--checkpoint-every", "0", "--checkpoints", "9", "--out", str(folder)]) == 4
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert f"adasg --resume {folder}" in error
+    assert not list(folder.rglob("*.part"))
+    good = checkpoints.saved(folder)
+    assert len(good) > 1  # of some 3 MB each
+    assert all(checkpoints.load(path) for path in good)
+    remount("size=64m")
+    assert main(["adasg", "--resume", str(folder)]) == 0
+    assert_same_end(folder, whole)
+
+
+def test_a_folder_that_cannot_be_written(whole, small_disk, tmp_path, capsys):
+    disk, remount = small_disk
+    folder = disk / "run"
+    remount("size=64m")
+    interrupted(tmp_path, folder)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    remount("ro")
+    assert main([*RUN, "--out", str(disk / "other")]) == 2
+    assert "Read-only file system" in capsys.readouterr().err
+    assert main(["adasg", "--resume", str(folder)]) == 2
+    assert "Read-only file system" in capsys.readouterr().err
+    remount("rw")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert main(["adasg", "--resume", str(folder)]) == 0
+    assert_same_end(folder, whole)
+
+
+DIVERGING = [*RUN, "--quantized-lr", "300"]  # a million times the default
+
+
+def test_a_run_that_diverges_stops_within_the_round_and_says_who(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main([*DIVERGING, "--out", str(folder)]) == 3
+    error = capsys.readouterr().err
+    assert "'quantized network'" in error
+    assert f"--resume {folder} --step-scale 0.5" in error
+    round = int(error.split("round ")[1].split(":")[0])
+    assert [line["round"] for line in lines(folder)] == list(range(round))
+    assert (folder / "game.png").exists()
+    assert not (folder / "summary.json").exists()
+    state = checkpoints.load(checkpoints.saved(folder)[-1])
+    assert all(tensor.isfinite().all() for tensor in state["players"]["quantized network"]["module"].values())
+    assert main(["adasg", "--resume", str(folder), "--step-scale", "1e-6"]) == 0
+    sizes = [line["step_sizes"].get("quantized network", 0) for line in lines(folder)[1:]]
+    assert max(sizes) == pytest.approx(3e-4)
+
+
+def test_with_rewind_it_finds_a_step_and_finishes(tmp_path, capsys):
+    folder = tmp_path / "run"
+    assert main([*DIVERGING, "--on-divergence", "rewind", "--max-rewinds", "25", "--out", str(folder)]) == 0
+    summary = json.loads((folder / "summary.json").read_text())
+    assert 1 <= summary["rewinds"] <= 25
+    assert f"rewind {summary['rewinds']} of 25" in " ".join(capsys.readouterr().out.split())
+    assert [line["round"] for line in lines(folder)] == list(range(121))
+    assert all(line["payoff"] is not None for line in lines(folder)[1:])
+
+
+def test_it_goes_back_no_more_often_than_it_may(tmp_path, capsys):
+    options = ["--on-divergence", "rewind", "--max-rewinds", "2", "--out", str(tmp_path / "run")]
+    assert main([*DIVERGING, *options]) == 3
+    captured = capsys.readouterr()
+    assert "rewind 2 of 2" in captured.out
+    assert "--step-scale 0.125" in captured.err
+
+
+def test_a_rewound_run_that_is_killed_goes_on_as_it_was(tmp_path):
+    options = [*DIVERGING, "--on-divergence", "rewind", "--max-rewinds", "25"]
+    whole, folder, log = tmp_path / "whole", tmp_path / "run", tmp_path / "log"
+    assert main([*options, "--out", str(whole)]) == 0
+    process = start(log, *options, "--out", folder)
+    while "rewind 3 of" not in (log.read_text() if log.exists() else ""):
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.kill()
+    finish(process, log)
+    assert main(["adasg", "--resume", str(folder)]) == 0
+    assert lines(folder) == lines(whole)
+
+
+def test_the_best_is_kept(whole):
+    (best,) = (whole / "checkpoints").glob("best-*")
+    measured = {
+        line["round"]: line["measured"]["top1"] for line in lines(whole) if "measured" in line and line["round"]
+    }
+    assert checkpoints.load(best)["round"] == max(measured, key=lambda round: (measured[round], -round))
+    assert torch.load(best, weights_only=True)["round"] > 0
