@@ -48,8 +48,8 @@ def load_backbone(
         num_classes: None for what the name stands for (1,000 for most).
 
     Raises:
-        ValueError: an unknown name, weights that are damaged, not plain tensors or of another architecture, or a
-            network without pretrained weights.
+        ValueError: an unknown name, weights that are damaged, not plain or finite tensors or of another architecture,
+            or a network without pretrained weights.
         FileNotFoundError: no checkpoint at the path, or no such package installed.
         ConnectionError: the pretrained weights are neither cached nor to be had within some ten seconds.
     """
@@ -145,6 +145,8 @@ def _load(network: nn.Module, name: str, path: Path) -> None:
     if problems := _mismatches(expected, state):
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise ValueError(f"weights {path} are not of {name}: {shown}")
+    if broken := [key for key, value in state.items() if not value.isfinite().all()]:
+        raise ValueError(f"weights {path}: {broken[0]} has values that are not finite")
     network.load_state_dict(state)
 
 
