@@ -12,6 +12,7 @@ from zerosum.criteria import (
     Patience,
     Verdict,
 )
+from zerosum.divergence import Diverged
 from zerosum.dynamics import (
     DYNAMICS,
     Alternating,
@@ -46,6 +47,7 @@ __all__ = [
     "ConsensusOptimization",
     "Contest",
     "Criterion",
+    "Diverged",
     "DualityGap",
     "Dynamics",
     "DynamicsName",

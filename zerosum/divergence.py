@@ -1,13 +1,11 @@
 """Rounds that lead nowhere: numbers that are infinite or NaN, and players that run away."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.utils import get_total_norm
 
-from zerosum.player import Player
+from zerosum.player import Player, largest_magnitude
 
 
 class Diverged(ArithmeticError):
@@ -34,7 +32,7 @@ def check_round(
     steepest = [player.steepest for player in movers if player.steepest is not None]
     largest = [player.largest for player in movers]
     buffers = [buffer for player in movers for buffer in player.module.buffers() if buffer.is_floating_point()]
-    total: Tensor = sum([*terms, *steepest, *largest, get_total_norm(buffers, math.inf)], payoff)
+    total: Tensor = sum([*terms, *steepest, *largest, largest_magnitude(buffers)], payoff)
     if not total.isfinite().item():
         _name(round, payoff, losses, movers)
     for player, size in zip(movers, largest, strict=True):

@@ -89,8 +89,8 @@ class Match:
         measure: figures that the game itself never sees (an accuracy on real data). Taken before the first round,
             when a player comes in, every ``measure_every`` rounds and after the last.
         best_by: the measured figure whose greatest value marks the best checkpoint, which is kept.
-        draw: draws what the players make into a PNG file, and leaves the game and its random numbers as they were.
-            Called at the start, in the middle and at the end.
+        draw: draws what the players make into a PNG file (whose ``Description`` a report shows), and leaves the game
+            and its random numbers as they were. Called at the start, in the middle and at the end.
         finish: writes what the match leaves behind into a folder, and says what came of it.
         watchers: told of every round.
 

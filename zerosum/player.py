@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 from torch.optim import LBFGS, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
@@ -16,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 Side = Literal["maximize", "minimize"]
 Term = Callable[[Any], Tensor]
 """A scalar loss of one play: what ``Game.play`` returned."""
+_SMALL = 2**14  # values
 
 
 @dataclass(eq=False)
@@ -117,7 +117,7 @@ class Player:
     @property
     def largest(self) -> Tensor:
         """Greatest magnitude in the moving parameters."""
-        return get_total_norm([p.detach() for p in self.parameters()], math.inf)
+        return largest_magnitude([p.detach() for p in self.parameters()])
 
     def values(self) -> list[Tensor]:
         """Copies of the moving parameters' values, to return to with :meth:`place`."""
@@ -141,7 +141,7 @@ class Player:
         for parameter, gradient in zip(self.parameters(), gradients, strict=True):
             parameter.grad = gradient
         if reached := [gradient.detach() for gradient in gradients if gradient is not None]:
-            self.steepest = get_total_norm(reached, math.inf)
+            self.steepest = largest_magnitude(reached)
         with self._scaled_steps():
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -178,3 +178,13 @@ class Player:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.step_scale, self.first_largest = state["step_scale"], state["first_largest"]
+
+
+def largest_magnitude(tensors: Sequence[Tensor]) -> Tensor:
+    """Greatest magnitude among all their values, a scalar on their device; NaN where one is, 0 of no tensors."""
+    parts = [tensor for tensor in tensors if tensor.numel() > _SMALL]
+    if small := [tensor.flatten() for tensor in tensors if 0 < tensor.numel() <= _SMALL]:
+        parts.append(torch.cat(small))  # one operation for many
+    if not parts:
+        return torch.zeros(())
+    return torch.stack([torch.linalg.vector_norm(part, math.inf) for part in parts]).max()

@@ -1,5 +1,6 @@
 import io
 import json
+import sys
 
 import pytest
 from PIL import Image
@@ -9,8 +10,11 @@ from tests.zerosum.games import bilinear
 from zerosum import BalanceGap, Match, Simultaneous, Watcher
 from zerosum.checkpoints import load_newest, saved
 from zerosum.curves import draw_game
-from zerosum.watchers import Checkpoints, ConsoleWatcher, Journal
+from zerosum.run import main as run
+from zerosum.watchers import Checkpoints, ConsoleWatcher, Journal, Pictures, TensorBoard
+from zerosum.watchers.console import Sparkline
 from zerosum.watchers.journal import read
+from zerosum.watchers.pictures import drawn
 
 
 def match_watched_by(*watchers, rounds=12, **options):
@@ -109,3 +113,81 @@ def test_a_match_of_no_rounds_has_a_picture_too(tmp_path):
     match_watched_by(Journal(tmp_path / "j"), rounds=0).play()
     draw_game(read(tmp_path / "j"), tmp_path / "game.png")
     assert (tmp_path / "game.png").exists()
+
+
+def test_a_sparkline_is_all_that_was_seen_in_one_line():
+    line = Sparkline()
+    assert str(line) == ""
+    for value in range(8):
+        line.add(value)
+    assert str(line) == "▁▂▃▄▅▆▇█"
+    again = Sparkline()
+    again.load_state_dict(line.state_dict())
+    for value in range(8, 1000):
+        line.add(value)
+        again.add(value)
+    assert str(again) == str(line)
+    assert 20 <= len(str(line)) <= 40
+    assert (str(line)[0], str(line)[-1]) == ("▁", "█")
+    assert sorted(str(line)) == list(str(line))
+    flat = Sparkline()
+    flat.add(float("nan"))
+    flat.add(3.0)
+    assert str(flat) == "▁"
+
+
+def test_the_panel_has_sparklines_and_the_verdict_in_words(monkeypatch):
+    shown = []
+    monkeypatch.setattr("zerosum.watchers.console.Live.update", lambda live, panel: shown.append(panel))
+    monkeypatch.setattr("zerosum.watchers.console._SECONDS_A_LOOK", 0)
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
+    match = match_watched_by(ConsoleWatcher(terminal), rounds=40)
+    match.play()
+    console = Console(file=io.StringIO(), width=80)
+    console.print(shown[-1])
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    for said in ("match", "40/40", "left", "payoff", "balance gap mean", match.verdict.reason, "▁", "█"):
+        assert said in text
+
+
+def test_pictures_are_drawn_at_the_start_in_the_middle_and_at_the_end(tmp_path):
+    match_watched_by(Pictures(tmp_path), rounds=7, draw=lambda path: path.write_text("picture")).play()
+    assert drawn(tmp_path) == {round: tmp_path / "pictures" / f"round-{round:06d}.png" for round in (0, 3, 7)}
+    match_watched_by(Pictures(tmp_path / "none"), rounds=2).play()
+    assert not (tmp_path / "none").exists()
+
+
+def read_events(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return events
+
+
+def test_tensorboard_has_the_same_scalars_and_the_pictures(tmp_path):
+    def draw(path):
+        Image.new("RGB", (4, 4)).save(path)
+
+    def watched(rounds):
+        journal = Journal(tmp_path / "j")
+        watchers = (journal, Pictures(tmp_path), TensorBoard(tmp_path, every=5))
+        return match_watched_by(*watchers, rounds=rounds, draw=draw, measure=lambda: {"one": 1.0}, measure_every=6)
+
+    watched(12).play()
+    events, lines = read_events(tmp_path), read(tmp_path / "j")
+    found = {name: [(event.step, event.value) for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+    assert [step for step, _ in found["payoff"]] == [line["round"] for line in lines[1:]]
+    assert [value for _, value in found["payoff"]] == pytest.approx([line["payoff"] for line in lines[1:]])
+    assert [step for step, _ in found["measured/one"]] == [0, 6, 12]
+    assert [step for step, _ in found["criterion/balance_gap"]] == [1, 5, 9]
+    assert set(found) > {"x/payoff", "y/payoff", "step size/x", "step size/y"}
+    assert [event.step for event in events.Images("players")] == [0, 6, 12]
+
+
+def test_without_its_package_tensorboard_is_refused_with_an_install_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert run(["saddle", "--tensorboard", "--out", str(tmp_path / "run")]) == 2
+    assert "pip install 'zerosum[tensorboard]'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

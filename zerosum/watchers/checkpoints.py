@@ -66,15 +66,14 @@ class Checkpoints(Watcher):
         match.rewinds = rewinds + 1
         for player in match.game.players:
             player.step_scale = scales[player.name] / 2
-        self._gone_back_to = self._save(match)
+        self._gone_back_to = checkpoints.save(self.folder, match.state_dict())
         checkpoints.drop_after(self.folder, match.round, but=self._gone_back_to)
 
-    def _save(self, match: Match) -> Path:
+    def _save(self, match: Match) -> None:
         self.journal.flush()
-        path = checkpoints.save(self.folder, match.state_dict())
+        checkpoints.save(self.folder, match.state_dict())
         checkpoints.prune(self.folder, self.keep)
         self._newest = time.monotonic()
-        return path
 
 
 def _score(match: Match, figures: Figures) -> float:

@@ -1,5 +1,6 @@
 """What a person sees while the match is played."""
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from zerosum.match import Match, Record, Watcher
 
+_SECONDS_A_LOOK = 0.25
 _SECONDS_A_LINE = 10.0
 _SECONDS_A_MEASUREMENT = 1.0
 _JUDGED = "criterion"
@@ -38,9 +40,10 @@ class Sparkline:
             self.each *= 2
 
     def __str__(self) -> str:
-        low, high = min(self.means, default=0.0), max(self.means, default=0.0)
+        known = [value for value in self.means if math.isfinite(value)]
+        low, high = min(known, default=0.0), max(known, default=0.0)
         scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
-        return "".join(_BARS[round((value - low) * scale)] for value in self.means)
+        return "".join(_BARS[round((value - low) * scale)] for value in known)
 
     def state_dict(self) -> dict[str, Any]:
         """As plain containers of numbers."""
@@ -85,7 +88,7 @@ class ConsoleWatcher(Watcher):
         rate = (record.round - self._first_round) / max(now - self._started, 1e-9)
         self._progress.update(self._task, completed=record.round, rate=f"{rate:.1f}/s")
         wait = _SECONDS_A_MEASUREMENT if record.measured else _SECONDS_A_LINE
-        if self._live is not None and now - self._newest_line >= 0.25:
+        if self._live is not None and now - self._newest_line >= _SECONDS_A_LOOK:
             self._newest_line = now
             self._live.update(Panel(Group(self._progress, self._rows(match, record)), title="match"))
         elif self._live is None and (now - self._newest_line >= wait or match.over):
