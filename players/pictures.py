@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from players.backbones import InputSpace
 
 _COLUMNS = 10
+_DESCRIPTION = "Above each image is the label that it was made for, and behind an arrow what the network saw instead."
 
 
 def draw_samples(path: str | Path, images: Tensor, labels: Tensor, predictions: Tensor, space: InputSpace) -> None:
@@ -35,4 +36,4 @@ def draw_samples(path: str | Path, images: Tensor, labels: Tensor, predictions: 
         text = f"{label}" if label == prediction else f"{label} → {prediction}"
         x, y = column * (width + margin) + width / 2 - 0.5, row * (height + margin) + margin - 1
         axis.text(x, y, text, ha="center", va="bottom", fontsize=8)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, metadata={"Description": _DESCRIPTION})

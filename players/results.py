@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from players.export.command import ExportOptions, export
+from players.sections import sections
 from players.storage import QUANTIZED, load_quantized
 
-__all__ = ["ExportOptions", "export", "load"]
+__all__ = ["ExportOptions", "export", "load", "sections"]
 
 
 def load(folder: Path, device: torch.device | str) -> nn.Module:

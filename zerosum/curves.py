@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+STEP_SIZE = "step size"
 _PANELS = {  # of figures that belong side by side; any other has a panel to itself
     "gain": "change of payoff on the probe",
     "drop": "change of payoff on the probe",
@@ -16,7 +17,7 @@ _PANELS = {  # of figures that belong side by side; any other has a panel to its
 }
 _NOT_JUDGED = {"round", "payoff", "losses", "stationary", "measured", "step_sizes"}
 _POINTS = 300  # of a curve; more are taken together
-_DROP = 0.7  # of a step size from one round to the next, or less, is a step
+_DROP, _STEADY = 0.7, 0.95  # a step size falls at once: to this or less, from where it hardly moved
 
 
 class Curve(NamedTuple):
@@ -52,7 +53,7 @@ def panels(lines: Sequence[dict[str, Any]]) -> list[Panel]:
     for name in sorted(judged, key=[*_PANELS, *sorted(judged)].index):
         curve = _curve(name.replace("_", " "), [(line["round"], line.get(name)) for line in lines])
         found.setdefault(_PANELS.get(name, name.replace("_", " ")), []).append(curve)
-    for key, title in (("measured", "measured"), ("step_sizes", "step size")):
+    for key, title in (("measured", "measured"), ("step_sizes", STEP_SIZE)):
         names = list(dict.fromkeys(name for line in lines for name in line.get(key, ())))
         curves = [_curve(name, [(line["round"], line.get(key, {}).get(name)) for line in lines]) for name in names]
         if key == "measured" or any(len(set(curve.values)) > 1 for curve in curves):
@@ -64,12 +65,15 @@ def marks(lines: Sequence[dict[str, Any]]) -> list[Mark]:
     """Where players came in that had sat out, and where step sizes fell at once."""
     found: list[Mark] = []
     newest: dict[str, float] = {}
+    change: dict[str, float] = {}
     for line in lines:
         for player, size in line.get("step_sizes", {}).items():
             if player not in newest and line["round"] > 1:
                 found.append(Mark(line["round"], f"{player} comes in"))
-            elif size <= _DROP * newest.get(player, 0):
-                found.append(Mark(line["round"], f"{player}: step size × {size / newest[player]:.2g}"))
+            before = change.get(player, 1.0)
+            change[player] = size / newest[player] if newest.get(player) else 1.0
+            if change[player] <= _DROP and before >= _STEADY:
+                found.append(Mark(line["round"], f"{player}: step size × {change[player]:.2g}"))
             newest[player] = size
     return found
 

@@ -16,7 +16,8 @@ import torch
 
 from zerosum.checkpoints import write_whole
 
-CONFIG, SUMMARY, METRICS = "config.json", "summary.json", "metrics.jsonl"
+CONFIG, SUMMARY, METRICS, GAME = "config.json", "summary.json", "metrics.jsonl", "game.png"
+_KEYS = {"recipe", "device", "options", "versions", "git_commit", "command", "threads", "resumed"}
 _PACKAGES = ("zerosum", "torch", "torchvision", "timm", "numpy")
 
 
@@ -56,7 +57,7 @@ def write_config(folder: Path, recipe: str, options: Any, arguments: Sequence[st
 
 def note_resumption(folder: Path, arguments: Sequence[str]) -> None:
     """Add to config.json by what command and with which versions the run goes on."""
-    config = json.loads((folder / CONFIG).read_text())
+    config = read_config(folder)
     config["resumed"].append({"command": command(arguments), "versions": _versions(), "git_commit": _git_commit()})
     write_json(folder / CONFIG, config)
 
@@ -66,21 +67,35 @@ def command(arguments: Sequence[str]) -> str:
     return shlex.join([Path(sys.executable).name, "-m", "zerosum.run", *arguments])
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """All that :func:`write_config` wrote, and every resumption.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: its config.json cannot be read.
+    """
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder}: no run there (no {CONFIG})")
+    try:
+        config = dict(json.loads((folder / CONFIG).read_text()))
+        if missing := _KEYS - config.keys():
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG} cannot be read ({error})") from error
+    return config
+
+
 def read_options(folder: Path) -> dict[str, Any]:
-    """The options of the run in ``folder``, as its config.json holds them.
+    """The options of the unfinished run in ``folder``, as its config.json holds them.
 
     Raises:
         FileNotFoundError: no run there.
         ValueError: its config.json cannot be read, or the run is finished.
     """
-    if not (folder / CONFIG).is_file():
-        raise FileNotFoundError(f"--resume {folder}: no run there (no {CONFIG})")
+    options = read_config(folder)["options"]
     if (folder / SUMMARY).exists():
         raise ValueError(f"--resume {folder}: that run is finished; its figures are in {folder / SUMMARY}")
-    try:
-        return dict(json.loads((folder / CONFIG).read_text())["options"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"--resume {folder}: {CONFIG} cannot be read ({error})") from error
+    return dict(options)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,15 +1,18 @@
 """What a finished run left behind, taken up again without its recipe.
 
 A match's outcome may name its kind of result. Packages bring kinds along as entry points of the group
-``zerosum.results``: modules that load and export such results.
+``zerosum.results``: modules that load and export such results, and say what a report
+shows of them.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from torch import nn
 
@@ -26,6 +29,9 @@ class Kind(Protocol):
 
     def load(self, folder: Path, device: torch.device | str) -> nn.Module:
         """The module that the run in ``folder`` was for."""
+
+    def sections(self, folder: Path) -> Sequence[tuple[str, str, Figure | Sequence[Mapping[str, Any]]]]:
+        """What a report shows of it: titles, texts, and figures or rows of tables."""
 
     def export(self, folder: Path, options: Any, console: Console) -> bool:
         """Write it down for another runtime; False where it does not do there what it should.

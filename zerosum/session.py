@@ -19,8 +19,6 @@ from zerosum.recipe import Options
 from zerosum.watchers import Checkpoints, ConsoleWatcher, Journal, Pictures, TensorBoard
 from zerosum.watchers.journal import read as read_journal
 
-GAME = "game.png"
-
 
 class CannotResume(ValueError):
     """A checkpoint is damaged, or of another match."""
@@ -87,10 +85,10 @@ def _play_match(match: Match, folder: Path, options: Options, console: Console) 
         with _finishing_the_round(match):
             _play_or_rewind(match, keeper, options, console)
     except Diverged:
-        draw_game(read_journal(journal.path), folder / GAME)
+        draw_game(read_journal(journal.path), folder / run_folder.GAME)
         raise
     if match.over:
-        draw_game(read_journal(journal.path), folder / GAME)
+        draw_game(read_journal(journal.path), folder / run_folder.GAME)
     else:
         console.print(f"interrupted after round {match.round} of {match.rounds}; go on with", highlight=False)
     return match.over

@@ -1,0 +1,96 @@
+"""What a report shows of a quantized network, from the files that its run left behind."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from players.examination import CLASSES
+
+_NAMED = 24  # layers; of more, the figure has numbers
+_CLASSES = 10
+
+Section = tuple[str, str, Figure | list[dict[str, Any]]]
+
+
+def sections(folder: Path) -> list[Section]:
+    """(title, text, figure or rows of a table) of a finished run."""
+    summary = json.loads((folder / "summary.json").read_text())
+    sizes = summary["float_bytes"], summary["quantized_bytes"]
+    size = f"{sizes[0] / 1e6:.2f} MB in float32, {sizes[1] / 1e6:.2f} MB as stored ({sizes[1] / sizes[0]:.3f} of it)."
+    found: list[Section] = []
+    if summary["after_top1"] is None:
+        found.append(("Accuracy", f"Not measured: the run had no --data. {size}", []))
+    else:
+        text = f"Percent of {summary['images']} images, in brackets 95 % intervals. {size}"
+        found.append(("Accuracy", text, _accuracy(summary)))
+    found.append(_noise(folder / "layers.csv"))
+    if (folder / CLASSES).exists():
+        found.append(_classes(folder / CLASSES))
+    return found
+
+
+def _accuracy(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    def share(key: str) -> str:
+        low, high = summary["intervals"][key]
+        return f"{summary[key]:.1f} ({low:.1f}–{high:.1f})"
+
+    networks = {"teacher": "full precision", "before": "before the game", "after": "after the game"}
+    return [
+        {
+            "": name,
+            "top-1": share(f"{key}_top1"),
+            "top-5": share(f"{key}_top5"),
+            "agreement": share("agreement") if key == "after" else "",
+        }
+        for key, name in networks.items()
+    ]
+
+
+def _noise(path: Path) -> Section:
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["bits"]]
+    named = len(rows) <= _NAMED
+    figure = Figure(figsize=(5.4, max(2.6, 0.22 * len(rows)) if named else 4), layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(rows))
+    for key, label in (("weight_sqnr", "weight"), ("activation_sqnr", "input")):
+        decibels = [float(row[key]) if row[key] else np.nan for row in rows]
+        axis.plot(decibels, places, "o", markersize=4, label=label)
+    if named:
+        axis.set_yticks(places, [row["layer"] for row in rows], fontsize=8)
+    else:
+        axis.set_ylabel("layer, from the input on")
+    axis.invert_yaxis()
+    axis.set_xlabel("signal-to-noise ratio (dB)")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    lowest = min((row for row in rows if row["weight_sqnr"]), key=lambda row: float(row["weight_sqnr"]), default=None)
+    text = "What rounding leaves of each layer's weight and input, on generated images; 6 dB are about one bit."
+    if lowest is not None:
+        ratio = f"{float(lowest['weight_sqnr']):.1f} dB"
+        text += f" The noisiest weight is {lowest['layer']}'s ({lowest['bits']}, {ratio})."
+    return "Signal-to-noise by layer", text, figure
+
+
+def _classes(path: Path) -> Section:
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    lost = {row["name"]: float(row["full_precision"]) - float(row["quantized"]) for row in rows}
+    worst = sorted(rows, key=lambda row: -lost[row["name"]])[:_CLASSES]
+    table = [
+        {
+            "class": row["name"],
+            "images": row["images"],
+            "full precision": f"{float(row['full_precision']):.1f}",
+            "quantized": f"{float(row['quantized']):.1f}",
+            "lost": f"{lost[row['name']]:.1f}",
+        }
+        for row in worst
+        if lost[row["name"]] > 0
+    ]
+    text = "Top-1 in percent, by class; all classes are in classes.csv." if table else "No class lost any."
+    return "Classes that lost most", text, table
