@@ -151,7 +151,7 @@ class Player:
         # Put back as they were: a schedule may go on from what it finds there.
         sizes = [group["lr"] for group in self.optimizer.param_groups]
         for group, size in zip(self.optimizer.param_groups, sizes, strict=True):
-            group["lr"] = size * self.step_scale if self.step_scale != 1 else size
+            group["lr"] = size * self.step_scale
         try:
             yield
         finally:

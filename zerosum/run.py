@@ -2,6 +2,9 @@
 
 RECIPE is the path of a recipe file (recipes/adasg.py) or the name of an installed one (adasg).
 ``python -m zerosum.run RECIPE --help`` lists its options.
+
+Exit codes: 2 for bad input, 3 where the game diverged, 4 where the run's folder could not be written, 130 when
+interrupted; after the last three, --resume goes on.
 """
 
 import argparse
