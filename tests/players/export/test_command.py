@@ -67,7 +67,6 @@ def test_check_fails_where_the_file_does_something_else(folder, monkeypatch, cap
     assert export.main([str(folder), "--check", "digits"]) == 1
     out, _ = say(capsys)
     assert "agree, fewer than 99 %" in out
-    assert export.main([str(folder)]) == 0  # it was not asked
 
 
 def test_a_program_runs_with_torch_alone(folder, tmp_path):
