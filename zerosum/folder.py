@@ -8,15 +8,17 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from zerosum.checkpoints import write_whole
 
-CONFIG, SUMMARY, METRICS, GAME = "config.json", "summary.json", "metrics.jsonl", "game.png"
+CONFIG, SUMMARY, METRICS, GAME, LOCK = "config.json", "summary.json", "metrics.jsonl", "game.png", ".lock"
 _KEYS = {"recipe", "device", "options", "versions", "git_commit", "command", "threads", "resumed"}
 _PACKAGES = ("zerosum", "torch", "torchvision", "timm", "numpy")
 
@@ -53,6 +55,18 @@ def write_config(folder: Path, recipe: str, options: Any, arguments: Sequence[st
             "resumed": [],
         },
     )
+
+
+def hold(folder: Path) -> AbstractContextManager[Any]:
+    """Keep other processes from playing the run in ``folder``, from now to the end of the context or of this process.
+
+    Raises:
+        ValueError: one is playing it.
+    """
+    try:
+        return FileLock(folder / LOCK).acquire(timeout=0)
+    except Timeout as error:
+        raise ValueError(f"{folder}: another process is playing that run") from error
 
 
 def note_resumption(folder: Path, arguments: Sequence[str]) -> None:

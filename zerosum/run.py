@@ -47,14 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = _out(options)
         if options.resume is None:
             run_folder.write_config(folder, recipe.name, options, arguments)
-        else:
+        held = run_folder.hold(folder)
+        if options.resume is not None:
             run_folder.note_resumption(folder, arguments)
     except (ValueError, OSError) as error:  # what players and recipes raise for input they cannot work with
         return _refuse(error, errors)
     except KeyboardInterrupt:
         errors.print("zerosum: interrupted before the first round; nothing was written")
         return INTERRUPTED
-    again = run_folder.command([arguments[0], "--resume", str(folder)])
+    with held:
+        return _play(made, options, run_folder.command([arguments[0], "--resume", str(folder)]), console, errors)
+
+
+def _play(made: Match | Contest, options: recipes.Options, again: str, console: Console, errors: Console) -> int:
+    """Returns the exit code; where there is more to play, ``again`` is the line that goes on."""
+    folder = _out(options)
     try:
         if session.play(made, folder, options, console):
             return 0

@@ -53,6 +53,18 @@ def test_an_interrupted_run_goes_on_to_the_same_end(number, whole, tmp_path, cap
     assert "that run is finished" in capsys.readouterr().err
 
 
+def test_a_run_that_is_played_is_left_to_who_plays_it(whole, tmp_path, capsys):
+    folder = tmp_path / "run"
+    process = start(tmp_path / "log", *RUN, "--out", folder)
+    wait_for_rounds(process, folder, 1)
+    config = (folder / "config.json").read_bytes()
+    assert main(["adasg", "--resume", str(folder)]) == 2
+    assert "another process is playing that run" in capsys.readouterr().err
+    assert (folder / "config.json").read_bytes() == config
+    assert finish(process, tmp_path / "log")[0] == 0
+    assert_same_end(folder, whole)
+
+
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(whole, tmp_path):
     """Ten times by the clock, ten times within a write: before it has its name, about to get it, with it."""
     chance = random.Random(0)

@@ -27,6 +27,7 @@ FILES = {
     "pictures",
     "game.png",
     "checkpoints",
+    ".lock",
 }
 
 
