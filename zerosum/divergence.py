@@ -32,7 +32,7 @@ def check_round(
     steepest = [player.steepest for player in movers if player.steepest is not None]
     largest = [player.largest for player in movers]
     buffers = [buffer for player in movers for buffer in player.module.buffers() if buffer.is_floating_point()]
-    total: Tensor = sum([*terms, *steepest, *largest, largest_magnitude(buffers)], payoff)
+    total: Tensor = sum([*terms, *steepest, *largest, *([largest_magnitude(buffers)] if buffers else [])], payoff)
     if not total.isfinite().item():
         _name(round, payoff, losses, movers)
     for player, size in zip(movers, largest, strict=True):

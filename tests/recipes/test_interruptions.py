@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -79,7 +80,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(whole, tmp_path):
             killed_at = None if clock else chance.choice(writes)
             process = start(log, *again, "--checkpoint-every", "0", killed_at=killed_at)
             if kills < 20:
-                process.join(chance.uniform(0, 2.5) if clock else 60)
+                process.join(chance.uniform(0, 1.5) if clock else 60)
                 process.kill()
             code, out = finish(process, log)
             assert code in (0, -signal.SIGKILL), out
@@ -96,6 +97,19 @@ def interrupted(tmp_path, folder):
     assert finish(process, tmp_path / "log")[0] == 130
 
 
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that was interrupted with a checkpoint of every round."""
+    folder = tmp_path_factory.mktemp("stopped")
+    interrupted(folder, folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture
+def folder(stopped, tmp_path):
+    return shutil.copytree(stopped, tmp_path / "run")
+
+
 def spoil(path, how):
     content = path.read_bytes()
     middle = len(content) // 2
@@ -104,9 +118,7 @@ def spoil(path, how):
 
 
 @pytest.mark.parametrize("how", ["truncated", "bit-flipped"])
-def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(how, whole, tmp_path, capsys):
-    folder = tmp_path / "run"
-    interrupted(tmp_path, folder)
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(how, whole, folder, capsys):
     _, before, newest = checkpoints.saved(folder)
     spoil(newest, how)
     assert main(["adasg", "--resume", str(folder)]) == 0
@@ -116,9 +128,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_it_used(how, wh
     assert_same_end(folder, whole)
 
 
-def test_where_all_checkpoints_are_damaged_the_run_says_so(tmp_path, capsys):
-    folder = tmp_path / "run"
-    interrupted(tmp_path, folder)
+def test_where_all_checkpoints_are_damaged_the_run_says_so(folder, capsys):
     for path in checkpoints.saved(folder):
         spoil(path, "truncated")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "config.json"}
@@ -167,11 +177,10 @@ def test_a_full_disk_stops_the_run_with_its_last_good_state(whole, small_disk, c
     assert_same_end(folder, whole)
 
 
-def test_a_folder_that_cannot_be_written(whole, small_disk, tmp_path, capsys):
+def test_a_folder_that_cannot_be_written(whole, stopped, small_disk, capsys):
     disk, remount = small_disk
-    folder = disk / "run"
     remount("size=64m")
-    interrupted(tmp_path, folder)
+    folder = shutil.copytree(stopped, disk / "run")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     remount("ro")
     assert main([*RUN, "--out", str(disk / "other")]) == 2
@@ -224,7 +233,7 @@ def test_it_goes_back_no_more_often_than_it_may(tmp_path, capsys):
 
 
 def test_a_rewound_run_that_is_killed_goes_on_as_it_was(tmp_path):
-    options = [*DIVERGING, "--quantized-lr", "1", "--on-divergence", "rewind", "--max-rewinds", "25"]
+    options = [*DIVERGING, "--quantized-lr", "0.05", "--on-divergence", "rewind", "--max-rewinds", "25"]
     whole, folder, log = tmp_path / "whole", tmp_path / "run", tmp_path / "log"
     assert main([*options, "--out", str(whole)]) == 0
     process = start(log, *options, "--out", folder)

@@ -35,8 +35,8 @@ class Weigh(Watcher):
             print(pages, file=sys.stderr)
 
 journal = Journal(folder / "metrics.jsonl")
-watchers = [ConsoleWatcher(Console()), journal, Checkpoints(folder, journal, seconds=1), Weigh()]
-criterion = BalanceGap(torch.randn(16, 8), every=10)
+watchers = [ConsoleWatcher(Console()), journal, Checkpoints(folder, journal, seconds=2), Weigh()]
+criterion = BalanceGap(torch.randn(16, 8), every=50)
 Match(game, Simultaneous(), 10_000, criterion, measure=lambda: {"w": two.weight.mean().item()}, measure_every=100,
       watchers=watchers).play()
 """

@@ -156,7 +156,7 @@ def test_the_file_says_what_it_takes(tmp_path):
     assert run(images[:7]).shape == (7, 10)
 
 
-@pytest.mark.parametrize("family", ["byobnet", "efficientnet", "vision_transformer"])
+@pytest.mark.parametrize("family", ["efficientnet", "vision_transformer"])
 def test_a_family_is_exported(family):
     row = check(family, FAMILIES[family])
     assert row.reason == ""

@@ -36,7 +36,7 @@ CONVERGENT = {
 
 
 @pytest.mark.parametrize("name", CONVERGENT)
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(seeds, st.integers(1, 100), st.integers(1, 100), st.floats(1, 100), st.floats(0, 1))
 def test_the_solution_of_the_linear_system_is_reached(name, seed, m, n, condition, share):
     make, step, power = CONVERGENT[name]
@@ -64,7 +64,7 @@ def test_simultaneous_play_leaves_every_bilinear_game(seed, size, step):
     assert all(b > a for a, b in itertools.pairwise(distances))
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(seeds, st.integers(1, 20))
 def test_the_others_find_the_saddle_of_a_bilinear_game(seed, size):
     """All singular values 1, so that the rates are those of min-max of x·y."""
