@@ -78,6 +78,15 @@ def load_data(source: str, network: nn.Module, batch_size: int = 128) -> DataLoa
     return _batches(images, batch_size)
 
 
+def class_names(loader: DataLoader[Any]) -> dict[int, str]:
+    """What an image folder calls each label that it has images of; nothing for other data."""
+    images = loader.dataset
+    if not isinstance(images, ImageFolder):
+        return {}
+    label_of = images.target_transform or int
+    return {label_of(rank): name for rank, name in enumerate(images.classes)}
+
+
 def _check_classes(source: str, found: int, expected: int) -> None:
     if found > expected:
         raise ValueError(f"data {source}: {found} classes, and the network has {expected}")

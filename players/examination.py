@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from players.data import class_names
 from players.progress import progress
 
 Figures = dict[str, float]
@@ -84,15 +85,14 @@ class Examination:
         if self._copy_classes is None:
             self()
         assert self._copy_classes is not None
-        names = getattr(self.loader.dataset, "classes", None)
+        names = class_names(self.loader)
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(("class", "name", "images", "full_precision", "quantized"))
             for label in sorted(set(self._labels.tolist())):
                 own = self._labels == label
                 shares = (percent(found[own] == label) for found in (self._teacher_classes, self._copy_classes))
-                name = names[label] if names is not None and label < len(names) else label
-                writer.writerow((label, name, int(own.sum()), *shares))
+                writer.writerow((label, names.get(label, label), int(own.sum()), *shares))
 
 
 def report(

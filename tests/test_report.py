@@ -81,6 +81,13 @@ def test_a_contest_has_its_matches_side_by_side(tmp_path):
         assert said in page
 
 
+def test_what_was_not_measured_is_said(tmp_path):
+    options = ["--backbone", "cifar_resnet20", "--weights", "random", "--rounds", "0", "--calibration", "1"]
+    assert play(["adasg", *options, "--out", str(tmp_path / "run")]) == 0
+    assert report.main([str(tmp_path / "run")]) == 0
+    assert "Not measured: the run had no --data." in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_words_in_a_report_are_not_markup(runs, tmp_path):
     folder = shutil.copytree(runs / "seed0", tmp_path / "run")
     config = json.loads((folder / "config.json").read_text())

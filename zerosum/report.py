@@ -8,7 +8,7 @@ import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +54,7 @@ class _Section:
     images: Sequence[_Picture] = ()
     rows: Sequence[Mapping[str, Any]] = ()
     code: str = ""
-    narrow: bool = field(default=False)
+    narrow: bool = False
 
 
 def write_report(folder: Path, path: Path) -> None:
@@ -103,7 +103,7 @@ def _of_the_result(folder: Path, summary: Mapping[str, Any]) -> list[_Section]:
         for title, text, content in results.kind_of(folder).sections(folder):
             if isinstance(content, Figure):
                 found.append(_Section(title, text, images=[_svg(content, title)]))
-            elif content:
+            else:
                 found.append(_Section(title, text, rows=content))
     pictures = [path for path in sorted(folder.glob("*.png")) if path.name != run_folder.GAME]
     if pictures:

@@ -6,7 +6,7 @@ from timm.data import ImageNetInfo
 from torch import nn
 
 from players import batch_that_fits, input_space, load_backbone, load_data
-from players.data import Digits
+from players.data import Digits, class_names
 
 
 def folder_of(path, *classes, size=(40, 36)):
@@ -29,6 +29,7 @@ def test_images_come_as_the_network_wants_them(tmp_path):
         ((images, labels),) = load_data(str(folder_of(tmp_path, *"abc")), network)
     assert images.shape == (3, 3, 32, 32)
     assert labels.tolist() == [0, 1, 2]
+    assert class_names(load_data(str(tmp_path), network)) == {0: "a", 1: "b", 2: "c"}
     space = input_space(network)
     expected = (torch.tensor([0, 128, 255]) / 255 - torch.tensor(space.mean)) / torch.tensor(space.std)
     torch.testing.assert_close(images[0, :, 16, 16], expected, atol=0.02, rtol=0)
@@ -45,6 +46,7 @@ def test_wordnet_ids_give_the_classes_of_imagenet(tmp_path):
     network = load_backbone("resnet18", "random")
     labels = torch.cat([labels for _, labels in load_data(str(tmp_path), network)])
     assert sorted(labels.tolist()) == [2, 512, 990]
+    assert class_names(load_data(str(tmp_path), network)) == {label: ids[label] for label in (2, 512, 990)}
 
 
 def test_measuring_draws_nothing_from_the_games_random_numbers():
@@ -52,6 +54,7 @@ def test_measuring_draws_nothing_from_the_games_random_numbers():
     before = torch.get_rng_state()
     for _ in load_data("digits", network):
         pass
+    assert class_names(load_data("digits", network)) == {}
     assert torch.equal(torch.get_rng_state(), before)
 
 
