@@ -26,9 +26,9 @@ from zerosum import folder as run_folder
 from zerosum.checkpoints import write_whole
 from zerosum.curves import STEP_SIZE, Curve, panels
 from zerosum.recipe import MAY_DIFFER
+from zerosum.refusals import refuse
 from zerosum.watchers.journal import read as read_journal
 
-BAD_INPUT = 2
 TABLE, CURVES = "compare.csv", "compare.png"
 _NOT_ASKED = MAY_DIFFER | {"seed", "out", "resume"}  # options that make no other run
 
@@ -65,14 +65,16 @@ def read_groups(folders: Sequence[Path]) -> list[Group]:
     members: dict[str, list[Path]] = {}
     for folder in folders:
         config = run_folder.read_config(folder)
-        if not (folder / run_folder.SUMMARY).exists():
-            raise ValueError(f"{folder}: that run is not finished; go on with --resume {folder}")
         options = {name: value for name, value in config["options"].items() if name not in _NOT_ASKED}
         key = json.dumps([config["recipe"], options], sort_keys=True)
         asked[key] = {"recipe": config["recipe"]} | options
         members.setdefault(key, []).append(folder)
     return [
-        Group(name, [_figures(folder) for folder in members[key]], [_journal(folder) for folder in members[key]])
+        Group(
+            name,
+            [dict(_numbers(run_folder.read_summary(folder))) for folder in members[key]],
+            [_journal(folder) for folder in members[key]],
+        )
         for key, name in zip(asked, _names(list(asked.values())), strict=True)
     ]
 
@@ -84,15 +86,6 @@ def _names(asked: Sequence[Mapping[str, Any]]) -> list[str]:
     if not differing:
         return [str(asked[0]["recipe"])]
     return [", ".join(f"{key} {options.get(key)}" for key in differing) for options in asked]
-
-
-def _figures(folder: Path) -> dict[str, float]:
-    path = folder / run_folder.SUMMARY
-    try:
-        summary = dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read ({error})") from error
-    return dict(_numbers(summary))
 
 
 def _numbers(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
@@ -107,10 +100,7 @@ def _numbers(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, fl
 
 def _journal(folder: Path) -> list[dict[str, Any]]:
     path = folder / run_folder.METRICS
-    try:
-        return read_journal(path) if path.exists() else []  # a contest's matches have one each
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error})") from error
+    return read_journal(path) if path.exists() else []  # a contest's matches have one each
 
 
 def rows(groups: Sequence[Group]) -> list[list[str]]:
@@ -187,9 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_whole(out / TABLE, content.getvalue().encode())
         draw(groups, out / CURVES)
     except (ValueError, OSError) as error:
-        message = f"zerosum: {error}"
-        Console(stderr=True).print(message, style="red", soft_wrap=True, highlight=False, markup=False)
-        return BAD_INPUT
+        return refuse(error)
     table = Table(*header)
     for line in lines:
         table.add_row(*line)

@@ -14,8 +14,9 @@ import tyro
 from rich.console import Console
 
 from zerosum import results
+from zerosum.refusals import BAD_INPUT, refuse, say
 
-DIFFERS, BAD_INPUT, INTERRUPTED = 1, 2, 130
+DIFFERS, INTERRUPTED = 1, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,16 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with suppress(SystemExit):
                 _options(kind, ["--help"])
         return 0 if arguments else BAD_INPUT
-    console, errors = Console(), Console(stderr=True)
+    console = Console()
     folder = Path(arguments[0])
     try:
         kind = results.kind_of(folder)
         return 0 if kind.export(folder, _options(kind, arguments[1:]), console) else DIFFERS
     except (ValueError, OSError, ImportError) as error:
-        errors.print(f"zerosum: {error}", style="red", soft_wrap=True, highlight=False, markup=False)
-        return BAD_INPUT
+        return refuse(error)
     except KeyboardInterrupt:
-        errors.print("zerosum: interrupted; nothing was exported")
+        say("interrupted; nothing was exported")
         return INTERRUPTED
 
 

@@ -99,6 +99,23 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def read_summary(folder: Path) -> dict[str, Any]:
+    """What the finished run in ``folder`` came to.
+
+    Raises:
+        FileNotFoundError: no finished run there.
+        ValueError: its summary.json cannot be read.
+    """
+    if not (folder / SUMMARY).is_file():
+        unfinished = (folder / CONFIG).is_file()
+        what = f"that run is not finished; go on with --resume {folder}" if unfinished else f"no run (no {SUMMARY})"
+        raise FileNotFoundError(f"{folder}: {what}")
+    try:
+        return dict(json.loads((folder / SUMMARY).read_text()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / SUMMARY} cannot be read ({error})") from error
+
+
 def read_options(folder: Path) -> dict[str, Any]:
     """The options of the unfinished run in ``folder``, as its config.json holds them.
 

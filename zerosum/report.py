@@ -5,7 +5,6 @@ The page (report.html) holds all that it shows: it opens offline, and can be sen
 
 import base64
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,10 +21,10 @@ from zerosum import folder as run_folder
 from zerosum import results
 from zerosum.checkpoints import write_whole
 from zerosum.curves import draw_panel, marks, panels
+from zerosum.refusals import refuse
 from zerosum.watchers.journal import read as read_journal
 from zerosum.watchers.pictures import drawn
 
-BAD_INPUT = 2
 _TEMPLATES = Path(__file__).parent / "templates"
 _LARGEST_PICTURE = 250_000  # bytes; larger ones are made smaller
 _PIXELS = 900  # across, then
@@ -66,20 +65,12 @@ def write_report(folder: Path, path: Path) -> None:
         OSError: the report cannot be written.
     """
     config = run_folder.read_config(folder)
-    summary = _read_summary(folder)
+    summary = run_folder.read_summary(folder) if (folder / run_folder.SUMMARY).exists() else {}
     sections = [*_of_the_result(folder, summary), *_of_the_matches(folder), *_of_its_making(config)]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True)
     title = f"{config['recipe']}: {folder.resolve().name}"
     page = environment.get_template("report.html").render(title=title, summary=_in_words(summary), sections=sections)
     write_whole(path, page.encode())
-
-
-def _read_summary(folder: Path) -> dict[str, Any]:
-    path = folder / run_folder.SUMMARY
-    try:
-        return dict(json.loads(path.read_text())) if path.exists() else {}
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} cannot be read ({error})") from error
 
 
 def _in_words(summary: Mapping[str, Any]) -> str:
@@ -116,10 +107,7 @@ def _of_the_matches(folder: Path) -> list[_Section]:
     found = []
     for path in sorted([*folder.glob(run_folder.METRICS), *folder.glob(f"*/{run_folder.METRICS}")]):
         name = "" if path.parent == folder else f" of {path.parent.name}"
-        try:
-            lines = read_journal(path)
-        except ValueError as error:
-            raise ValueError(f"{path} cannot be read ({error})") from error
+        lines = read_journal(path)
         marked = marks(lines)
         text = "Curves are means over neighbouring rounds, within their least and greatest values."
         if marked:
@@ -187,9 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         write_report(options.run_dir, path)
     except (ValueError, OSError) as error:
-        message = f"zerosum: {error}"
-        Console(stderr=True).print(message, style="red", soft_wrap=True, highlight=False, markup=False)
-        return BAD_INPUT
+        return refuse(error)
     Console().print(str(path), soft_wrap=True, highlight=False)
     return 0
 

@@ -5,7 +5,6 @@ A match's outcome may name its kind of result. Packages bring kinds along as ent
 shows of them.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from torch import nn
 
-from zerosum.folder import CONFIG, SUMMARY
+from zerosum.folder import read_summary
 
 _GROUP = "zerosum.results"
 
@@ -58,14 +57,7 @@ def kind_of(folder: Path) -> Kind:
         FileNotFoundError: no finished run there.
         ValueError: its summary.json cannot be read, or it left nothing of a kind that is installed.
     """
-    if not (folder / SUMMARY).is_file():
-        unfinished = (folder / CONFIG).is_file()
-        what = f"that run is not finished; go on with --resume {folder}" if unfinished else f"no run (no {SUMMARY})"
-        raise FileNotFoundError(f"{folder}: {what}")
-    try:
-        name = json.loads((folder / SUMMARY).read_text()).get("result")
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{folder / SUMMARY} cannot be read ({error})") from error
+    name = read_summary(folder).get("result")
     installed = {entry.name: entry for entry in metadata.entry_points(group=_GROUP)}
     if name not in installed:
         left = "nothing that can be loaded" if name is None else f"a result of kind {name!r}"

@@ -25,9 +25,10 @@ from zerosum.divergence import Diverged
 from zerosum.match import Contest, Match
 from zerosum.memory import keep_freed_memory
 from zerosum.randomness import seed_all
+from zerosum.refusals import BAD_INPUT, refuse, say
 from zerosum.watchers.tensorboard import summary_writer
 
-BAD_INPUT, DIVERGED, CANNOT_WRITE, INTERRUPTED = 2, 3, 4, 130
+DIVERGED, CANNOT_WRITE, INTERRUPTED = 3, 4, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__doc__.replace("``", ""))
         print("Installed recipes:", ", ".join(recipes.installed()))
         return 0 if arguments else BAD_INPUT
-    console, errors = Console(), Console(stderr=True)
+    console = Console()
     keep_freed_memory()
     try:
         recipe = recipes.load(arguments[0])
@@ -51,45 +52,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.resume is not None:
             run_folder.note_resumption(folder, arguments)
     except (ValueError, OSError) as error:  # what players and recipes raise for input they cannot work with
-        return _refuse(error, errors)
+        return refuse(error)
     except KeyboardInterrupt:
-        errors.print("zerosum: interrupted before the first round; nothing was written")
+        say("interrupted before the first round; nothing was written")
         return INTERRUPTED
     with held:
-        return _play(made, options, run_folder.command([arguments[0], "--resume", str(folder)]), console, errors)
+        return _play(made, options, run_folder.command([arguments[0], "--resume", str(folder)]), console)
 
 
-def _play(made: Match | Contest, options: recipes.Options, again: str, console: Console, errors: Console) -> int:
+def _play(made: Match | Contest, options: recipes.Options, again: str, console: Console) -> int:
     """Returns the exit code; where there is more to play, ``again`` is the line that goes on."""
     folder = _out(options)
     try:
         if session.play(made, folder, options, console):
             return 0
     except session.CannotResume as error:
-        return _refuse(error, errors)
+        return refuse(error)
     except Diverged as error:
-        _say(f"{error}; the last good state is kept in {folder}", errors)
+        say(f"{error}; the last good state is kept in {folder}")
         if isinstance(made, Match):
             smaller = min(player.step_scale for player in made.game.players) / 2
-            _say(f"go on with a smaller step:\n{again} --step-scale {smaller:g}", errors)
-            _say(f"or let it find one:\n{again} --on-divergence rewind", errors)
+            say(f"go on with a smaller step:\n{again} --step-scale {smaller:g}")
+            say(f"or let it find one:\n{again} --on-divergence rewind")
         return DIVERGED
     except OSError as error:
-        _say(f"{error}; the last good state is kept in {folder}; when this is mended, go on with\n{again}", errors)
+        say(f"{error}; the last good state is kept in {folder}; when this is mended, go on with\n{again}")
         return CANNOT_WRITE
     except KeyboardInterrupt:
-        _say("broken off within a round; go on from the last checkpoint with", errors)
+        say("broken off within a round; go on from the last checkpoint with")
     console.print(again, soft_wrap=True, highlight=False, markup=False)
     return INTERRUPTED
-
-
-def _refuse(error: Exception, errors: Console) -> int:
-    _say(str(error), errors)
-    return BAD_INPUT
-
-
-def _say(what: str, errors: Console) -> None:
-    errors.print(f"zerosum: {what}", style="red", soft_wrap=True, highlight=False, markup=False)
 
 
 def _options(recipe: recipes.Recipe, arguments: Sequence[str]) -> recipes.Options:

@@ -49,8 +49,15 @@ class Journal(Watcher):
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The lines of a journal.
+
+    Raises:
+        ValueError: one is damaged.
+    """
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error})") from error
 
 
 def _size_of_rounds(path: Path, last: int) -> int:
