@@ -57,6 +57,8 @@ class Config(DataFreeOptions):
         self.check_at_least(0, "generator_lr", "quantized_lr", "disagreement", "agreement")
         self.check_at_least(0, "bn_alignment", "patch_entropy")
         self.check_at_least(1e-3, "temperature")
+        if not 0 <= self.low <= self.high <= 1:
+            raise ValueError(f"--low {self.low} --high {self.high}: expected a band within 0 to 1, low up to high")
 
 
 def recipe(config: Config) -> Match:
