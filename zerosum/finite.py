@@ -13,6 +13,7 @@ from zerosum.player import Player, Side
 from zerosum.projections import simplex
 
 Move = Literal["projected", "multiplicative"]
+_LEAST = 1e-6  # Lipschitz constant beside the largest payoff
 
 
 class MixedStrategy(nn.Module):
@@ -108,10 +109,13 @@ def extragradient_step(payoffs: Tensor, move: Move = "projected") -> float:
     direction within a simplex, so for the projected move L is the spectral norm of the payoffs less the means of their
     rows and columns; for the multiplicative one, half of their span (Nemirovski 2004: the norms are 1 and ∞).
     """
-    span = (payoffs.max() - payoffs.min()).item()
+    # Squares of large payoffs would overflow, of small ones vanish. By a power of two, so that nothing is rounded.
+    scale = 2.0 ** (math.frexp(payoffs.abs().max().item())[1] - 1)
+    unit = payoffs / scale
     if move == "multiplicative":
-        lipschitz = span / 2
+        lipschitz = (unit.max() - unit.min()).item() / 2
     else:
-        tangent = payoffs - payoffs.mean(dim=0)
+        tangent = unit - unit.mean(dim=0)
         lipschitz = torch.linalg.matrix_norm(tangent - tangent.mean(dim=1, keepdim=True), 2).item()
-    return 0.9 / max(lipschitz, 1e-6 * span, torch.finfo(payoffs.dtype).tiny)
+    # A constant matrix moves nobody either, but for what rounding leaves of it.
+    return min(0.9 / max(lipschitz, _LEAST) / scale, torch.finfo(payoffs.dtype).max)

@@ -1,6 +1,7 @@
 """Payoff matrices by name or from a file, and the exact solution of their games."""
 
 import itertools
+import math
 import warnings
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def payoff_matrix(source: str) -> tuple[Array, list[str], list[str]]:
 
 def exact_solution(payoffs: Array) -> tuple[float, Array, Array]:
     """Value and an optimal strategy of each player, by linear programming (von Neumann; Dantzig 1951)."""
+    scale = 2.0 ** (math.frexp(abs(payoffs).max())[1] - 1)  # the solver's tolerances are for numbers of about 1
+    payoffs = payoffs / scale
 
     def best_guarantee(matrix: Array) -> tuple[float, Array]:
         """The largest v, and a distribution p with ``pᵀ matrix ≥ v`` in every column."""
@@ -63,4 +66,4 @@ def exact_solution(payoffs: Array) -> tuple[float, Array, Array]:
         return 0.0 - solution.fun, np.maximum(solution.x[:rows], 0.0)
 
     value, row = best_guarantee(payoffs)
-    return value, row, best_guarantee(-payoffs.T)[1]
+    return value * scale, row, best_guarantee(-payoffs.T)[1]

@@ -142,3 +142,32 @@ def test_the_step_size_is_blind_to_what_is_the_same_for_all_actions(seed, m, n, 
     shifted = scale * (payoffs + shift * normal(seed + 1, m, 1)) + shift * normal(seed + 2, 1, n)
     if min(m, n) > 1:
         assert extragradient_step(shifted) * scale == pytest.approx(extragradient_step(payoffs), rel=1e-6)
+
+
+@pytest.mark.parametrize("move", ["projected", "multiplicative"])
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1.0, 1e30, 1e300])
+def test_a_game_is_solved_at_any_scale(move, scale):
+    """Rock, paper, scissors in other units: the same strategies, and the same step in their terms."""
+    payoffs = torch.tensor([[0.0, -2, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.float64) * scale
+    game = matrix_game(payoffs, move)
+    for player in game.players:
+        player.place(
+            [torch.tensor([0.7, 0.2, 0.1]).double() if move == "projected" else torch.tensor([0.7, 0.2, 0.1]).log()]
+        )
+    Match(game, Extragradient(), rounds=3000).play()
+    p, q = strategies(game)
+    gain = (payoffs @ q).max() - (p @ payoffs).min()
+    assert gain <= 0.01 * scale
+    assert (p @ payoffs @ q).item() == pytest.approx(exact_solution(payoffs.numpy())[0], abs=0.01 * scale)
+
+
+@pytest.mark.parametrize("move", ["projected", "multiplicative"])
+@pytest.mark.parametrize("share", [0.0, 1e-30, -1e-37, 1e-320, 0.5, -0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_of_a_constant_matrix_every_strategy_is_an_equilibrium(move, share, dtype):
+    payoffs = torch.full((3, 2), share * torch.finfo(dtype).max, dtype=dtype)
+    game = matrix_game(payoffs, move)
+    Match(game, Extragradient(), rounds=20).play()
+    p, q = strategies(game)
+    assert (p.sum().item(), q.sum().item()) == pytest.approx((1, 1))
+    assert (p @ payoffs @ q).item() == pytest.approx(payoffs[0, 0].item(), rel=1e-5)
