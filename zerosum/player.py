@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import LBFGS, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
 Side = Literal["maximize", "minimize"]
@@ -51,7 +52,8 @@ class Player:
         first_largest: of its moving parameters, when the match began.
 
     Raises:
-        ValueError: another side, LBFGS, or a term by a reserved name.
+        ValueError: another side, LBFGS, an optimizer that maximizes or holds nothing of the module that can move, a
+            schedule of another optimizer, a module in DistributedDataParallel, or a term by a reserved name.
     """
 
     name: str
@@ -77,8 +79,36 @@ class Player:
             raise ValueError(
                 f"player {self.name!r}: LBFGS evaluates the loss itself; take one that steps on a gradient"
             )
+        self._check_that_it_moves()
         if reserved := {"payoff", "surrogate"} & set(self.terms):
             raise ValueError(f"player {self.name!r}: a private term may not be called {reserved.pop()!r}")
+
+    def _check_that_it_moves(self) -> None:
+        if any(isinstance(module, DistributedDataParallel) for module in self.module.modules()):
+            raise ValueError(
+                f"player {self.name!r}: gradients are taken without DistributedDataParallel, which would average "
+                "nothing; hand in the module inside it"
+            )
+        own = set(self.module.parameters())
+        held = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if foreign := sum(p not in own for p in held):
+            raise ValueError(
+                f"player {self.name!r}: {foreign} of the {len(held)} parameters that its optimizer holds are not its "
+                "module's, and would move nothing of it; make the optimizer of module.parameters()"
+            )
+        if not self.parameters():
+            raise ValueError(
+                f"player {self.name!r}: no parameter in its optimizer requires a gradient, so it cannot move"
+            )
+        if any(group.get("maximize") for group in self.optimizer.param_groups):
+            raise ValueError(
+                f"player {self.name!r}: its optimizer maximizes, and would raise the loss that the player is to lower; "
+                "leave maximize out, the side says which way"
+            )
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            raise ValueError(f"player {self.name!r}: ReduceLROnPlateau steps on a measurement; take another schedule")
+        if self.schedule is not None and self.schedule.optimizer is not self.optimizer:
+            raise ValueError(f"player {self.name!r}: its schedule is another optimizer's")
 
     def moves_in(self, round: int) -> bool:
         """Whether the player moves in this round, counted from 0."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from torch import nn
-from torch.optim import LBFGS, SGD
+from torch.optim import SGD
 
 from tests.zerosum.games import Point
 from zerosum import Game, Player
@@ -28,8 +28,6 @@ def test_sides_names_and_parameters_are_checked():
         game(player("x", "maximize", shared), player("y", "minimize", shared))
     with pytest.raises(ValueError, match="may not be called 'payoff'"):
         player("x", "maximize", terms={"payoff": lambda _: torch.zeros(())})
-    with pytest.raises(ValueError, match="'x': LBFGS evaluates the loss itself"):
-        Player("x", shared, LBFGS(shared.parameters()), "maximize")
 
 
 def test_somebody_has_to_move():
