@@ -1,7 +1,8 @@
 """A match: rounds until a criterion or a limit, and those who watch it."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from zerosum.divergence import check_round
 from zerosum.dynamics import Dynamics, Round
 from zerosum.game import Game
 from zerosum.player import Player
-from zerosum.randomness import random_state, set_random_state
+from zerosum.randomness import kept_random_state, random_state, set_random_state
 
 Figures = dict[str, float]
 
@@ -86,7 +87,8 @@ class Match:
         rounds: the limit.
         criterion: judges the rounds in which both players move, every ``criterion.every`` of them.
         stop_when_stationary: end as soon as the criterion holds.
-        measure: figures that the game itself never sees (an accuracy on real data). Taken before the first round,
+        measure: figures that the game itself never sees (an accuracy on real data), nor the random numbers that they
+            took. Taken before the first round,
             when a player comes in, every ``measure_every`` rounds and after the last.
         best_by: the measured figure whose greatest value marks the best checkpoint, which is kept.
         draw: draws what the players make into a PNG file (whose ``Description`` a report shows), and leaves the game
@@ -141,7 +143,7 @@ class Match:
         return self.round >= self.rounds or (self.stop_when_stationary and stationary)
 
     def stop(self) -> None:
-        """Break off after the round that is being played."""
+        """Break off after the round that is being played, or before the next; another :meth:`play` goes on."""
         self._stopped = True
 
     def play(self) -> None:
@@ -163,6 +165,7 @@ class Match:
                 record = self._play_round()
                 for watcher in self.watchers:
                     watcher.on_round(self, record)
+            self._stopped = False
         except BaseException:
             self.broken = True
             raise
@@ -176,15 +179,18 @@ class Match:
         movers = self.game.movers(self.round)
         judge = self._judge_of_round(len(movers))
         if judge is not None:
-            judge.before(self.game)
+            with kept_random_state():
+                judge.before(self.game)
         step_sizes = {player.name: player.step_size for player in movers}
         result = self.dynamics.step(self.game, movers)
         check_round(self.round + 1, result.payoff, result.losses, movers)
         for player in movers:
             if player.average is not None:
                 player.average.update_parameters(player.module)
-        verdict = judge.after(self.game) if judge is not None else None
-        self.verdict = verdict or self.verdict
+        verdict = None
+        if judge is not None:
+            with kept_random_state():
+                self.verdict = verdict = judge.after(self.game)
         for player in movers:
             if player.schedule is not None:
                 player.schedule.step()
@@ -206,13 +212,23 @@ class Match:
         for player in players:
             if player.on_entry is not None:
                 player.on_entry()
+                self.dynamics.on_entry(player)
 
     def _take_measure(self) -> Figures | None:
         if self.measure is None:
             return None
-        figures = self.measure()
+        with kept_random_state():
+            figures = self.measure()
         self.measured.append((self.round, figures))
         return figures
+
+    def _watchers_by_name(self) -> Iterator[tuple[str, Watcher]]:
+        """Named for their class and, of several of one class, their place among them."""
+        seen: Counter[str] = Counter()
+        for watcher in self.watchers:
+            kind = type(watcher).__name__
+            seen[kind] += 1
+            yield f"{kind} {seen[kind]}", watcher
 
     def state_dict(self) -> dict[str, Any]:
         """Players, dynamics, criterion, watchers, measurements, all random-number generators, round: enough to go on
@@ -223,7 +239,7 @@ class Match:
             "players": {player.name: player.state_dict() for player in self.game.players},
             "dynamics": self.dynamics.state_dict(),
             "criterion": self.criterion.state_dict() if self.criterion is not None else None,
-            "watchers": {type(watcher).__name__: watcher.state_dict() for watcher in self.watchers},
+            "watchers": {name: watcher.state_dict() for name, watcher in self._watchers_by_name()},
             "measured": self.measured,
             "verdict": vars(self.verdict) if self.verdict is not None else None,
             "rewinds": self.rewinds,
@@ -237,8 +253,8 @@ class Match:
         self.dynamics.load_state_dict(state["dynamics"])
         if self.criterion is not None:
             self.criterion.load_state_dict(state["criterion"])
-        for watcher in self.watchers:  # some may watch this time, and not that
-            watcher.load_state_dict(state["watchers"].get(type(watcher).__name__, {}))
+        for name, watcher in self._watchers_by_name():  # some may watch this time, and not that
+            watcher.load_state_dict(state["watchers"].get(name, {}))
         self._begun, self.broken = True, False
         self.round = state["round"]
         self.seconds = state["seconds"]

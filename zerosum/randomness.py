@@ -1,7 +1,8 @@
 """All random-number generators that a game may draw from: PyTorch's, NumPy's and Python's."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -37,3 +38,13 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     np.random.set_state(("MT19937", key, numpy["pos"], numpy["has_gauss"], numpy["gauss"]))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
+
+
+@contextmanager
+def kept_random_state() -> Iterator[None]:
+    """What is drawn inside is drawn again after it."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)

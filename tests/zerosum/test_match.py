@@ -1,5 +1,7 @@
 import io
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,19 @@ from torch.optim.lr_scheduler import StepLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from tests.zerosum.games import bilinear, position
-from zerosum import BalanceGap, Criterion, Game, Match, Player, Simultaneous, Verdict, Watcher
+from zerosum import (
+    BalanceGap,
+    BestResponse,
+    Criterion,
+    DualityGap,
+    Game,
+    GradientNorm,
+    Match,
+    Player,
+    Simultaneous,
+    Verdict,
+    Watcher,
+)
 
 
 class Diary(Watcher):
@@ -93,6 +107,69 @@ def test_a_stopped_match_finishes_its_round_and_ends():
     assert match.round == 3
     assert not match.over
     assert diary.entries[-1] == ("end", 3)
+
+
+def test_a_stopped_match_plays_on_when_it_is_told_to():
+    match = Match(bilinear(1.0, 1.0, 0.1), Simultaneous(), rounds=10)
+
+    class Stopper(Watcher):
+        def on_round(self, match, record):
+            if record.round in (3, 4):
+                match.stop()
+
+    match.watchers = [Stopper()]
+    found = []
+    for _ in range(3):
+        match.play()
+        found.append(match.round)
+    assert found == [3, 4, 10]
+
+
+def test_watchers_of_one_class_have_a_memory_each():
+    class Counter(Watcher):
+        def __init__(self, step):
+            self.step, self.count = step, 0
+
+        def on_round(self, match, record):
+            self.count += self.step
+
+        def state_dict(self):
+            return {"count": self.count}
+
+        def load_state_dict(self, state):
+            self.count = state.get("count", 0)
+
+    def match(*steps):
+        return Match(bilinear(1.0, 1.0, 0.1), Simultaneous(), rounds=3, watchers=[Counter(step) for step in steps])
+
+    played, taken_up = match(1, 10), match(1, 10, 100)
+    played.play()
+    taken_up.load_state_dict(played.state_dict())
+    assert [watcher.count for watcher in taken_up.watchers] == [3, 30, 0]
+
+
+def test_what_looks_at_a_game_leaves_its_random_numbers_alone():
+    """A play with dropout, and a criterion and a measurement that draw from every generator that there is."""
+
+    def played(**looking):
+        torch.manual_seed(0), np.random.seed(0), random.seed(0)
+        network, rest = nn.Sequential(nn.Linear(8, 8), nn.Dropout()), nn.Linear(8, 1)
+        game = Game(
+            Player("network", network, SGD(network.parameters(), 0.1), "maximize"),
+            Player("rest", rest, SGD(rest.parameters(), 0.1), "minimize"),
+            play=lambda z: rest(network(z)),
+            payoff=lambda play: play.square().mean() * (1 + random.random() + np.random.rand()),
+            sample=lambda: torch.randn(4, 8),
+        )
+        Match(game, Simultaneous(), rounds=5, **looking).play()
+        return network[0].weight
+
+    expected = played()
+    probe = torch.ones(4, 8)
+    for criterion in (BalanceGap(probe, every=1), GradientNorm(probe), DualityGap(BestResponse(2), probe, every=1)):
+        assert torch.equal(played(criterion=criterion), expected)
+    drawing = lambda: {"one": torch.rand(()).item() + random.random() + np.random.rand()}  # noqa: E731
+    assert torch.equal(played(measure=drawing, measure_every=1), expected)
 
 
 def test_an_error_in_a_round_is_told_apart_from_an_end():

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
@@ -14,6 +13,7 @@ from zerosum.dynamics import Simultaneous
 from zerosum.game import Game
 from zerosum.match import Match
 from zerosum.player import Player
+from zerosum.randomness import kept_random_state
 
 
 class BestResponse:
@@ -87,8 +87,7 @@ class DualityGap(Criterion):
         self.probe, self.every, self.tolerance = probe, every, tolerance
 
     def after(self, game: Game[Any]) -> Verdict:
-        devices = {p.device for player in game.players for p in player.parameters() if p.is_cuda}
-        with torch.random.fork_rng(devices=list(devices)):
+        with kept_random_state():
             gap = sum(self._won(game, player) for player in game.players)
         return judge("duality_gap", gap, self.tolerance, "duality gap")
 

@@ -74,6 +74,9 @@ class Dynamics(ABC):
     def step(self, game: Game[Any], movers: Sequence[Player]) -> Round:
         """Move ``movers``, the players of ``game`` that do not sit out this round."""
 
+    def on_entry(self, player: Player) -> None:  # noqa: B027 (most remember nothing that this makes untrue)
+        """A player came in, and its own ``on_entry`` may have moved it."""
+
     def state_dict(self) -> dict[str, Any]:
         """What the rule remembers from round to round, as plain containers of tensors and numbers."""
         return {}

@@ -14,9 +14,9 @@ from zerosum.player import Player
 class Lookahead(Dynamics):
     """Every ``k`` rounds of ``inner``, both players go part of the way back (Chavdarova et al., ICLR 2021).
 
-    ``w̃' = w̃ + α (w - w̃)`` and ``w = w̃'``, with w̃ the slow weights, which start where the match does, and w where
-    ``inner`` has got to. Both players step back together. The optimizers' state is left as it is, as in the paper's
-    algorithm 1.
+    ``w̃' = w̃ + α (w - w̃)`` and ``w = w̃'``, with w̃ the slow weights, which start where the match does or where a player
+    comes in, and w where ``inner`` has got to. Both players step back together. The optimizers' state is left as it is,
+    as in the paper's algorithm 1.
 
     Args:
         inner: any other dynamics.
@@ -43,6 +43,11 @@ class Lookahead(Dynamics):
             for player in game.players:
                 self._step_back(player)
         return result
+
+    def on_entry(self, player: Player) -> None:
+        """Its slow weights start anew where it comes in."""
+        self._slow.pop(player.name, None)
+        self.inner.on_entry(player)
 
     @torch.no_grad()
     def _step_back(self, player: Player) -> None:

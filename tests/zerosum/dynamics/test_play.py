@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 from tests.zerosum.games import bilinear, position, saddle, scalar_game
-from zerosum import Alternating, Game, Match, Player, Simultaneous
+from zerosum import Alternating, Game, Lookahead, Match, Player, Simultaneous
 
 
 @settings(max_examples=15)
@@ -122,3 +122,12 @@ def test_both_gradients_are_taken_at_the_same_point(teaching):
     Simultaneous().step(game, game.players)
     torch.testing.assert_close(generator.layer.weight, before[0] + 0.1 * expected[0])
     torch.testing.assert_close(student.layer.weight, before[1] - 0.1 * expected[1])
+
+
+def test_lookahead_starts_anew_where_a_player_comes_in():
+    """y is put to 5 when it comes in, and stays there with a step of 0: nothing may pull it back to where it was."""
+    game = scalar_game(lambda a, b: a * b, 1.0, 1.0, 0.0)
+    game.minimizer.sits_out = range(3)
+    game.minimizer.on_entry = lambda: game.minimizer.place([torch.tensor([5.0])])
+    Match(game, Lookahead(Lookahead(Simultaneous(), k=2), k=2), rounds=8).play()
+    assert position(game).tolist() == [1.0, 5.0]
