@@ -50,17 +50,15 @@ def with_full_paths(options: O) -> O:
     """The options with ``~`` expanded, and with absolute paths of what the run reads, so that it can go on from any
     directory."""
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
-    expanded = {name: expand(value) for name, value in values.items() if isinstance(value, Path)}
+    expanded: dict[str, Any] = {name: expand(value) for name, value in values.items() if isinstance(value, Path)}
     options = dataclasses.replace(options, **expanded)
     named = {name: (getattr(options, name), path) for name, path in options.inputs().items() if path.exists()}
-    return dataclasses.replace(
-        options,
-        **{
-            name: type(value)(path.absolute())
-            for name, (value, path) in named.items()
-            if isinstance(value, str | Path) and expand(value) == path  # not one that stands for a path
-        },
-    )
+    full: dict[str, Any] = {
+        name: type(value)(path.absolute())
+        for name, (value, path) in named.items()
+        if isinstance(value, str | Path) and expand(value) == path  # not one that stands for a path
+    }
+    return dataclasses.replace(options, **full)
 
 
 def flag(name: str) -> str:

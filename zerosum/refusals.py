@@ -7,14 +7,20 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 
 ERROR, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes."""
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """A command: takes its arguments, those of the process by default, and returns an exit code."""
+
+    def __call__(self, arguments: Sequence[str] | None = None) -> int: ...
+
+
 _LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 _LONGEST = 500  # characters of an error's own message
 
