@@ -86,7 +86,7 @@ class Examination:
             self()
         assert self._copy_classes is not None
         names = class_names(self.loader)
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             writer.writerow(("class", "name", "images", "full_precision", "quantized"))
             for label in sorted(set(self._labels.tolist())):

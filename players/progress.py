@@ -1,5 +1,6 @@
 """A progress bar for what takes more than a moment."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -10,5 +11,6 @@ T = TypeVar("T")
 
 
 def progress(items: Iterable[T], title: str, total: int) -> Iterator[T]:
-    """The items, with a bar that goes away when they end; on a terminal only."""
-    yield from track(items, title, total, transient=True, disable=not get_console().is_terminal)
+    """The items, with a bar that goes away when they end; on a terminal only, and not beside another live display."""
+    displayed = hasattr(sys.stdout, "rich_proxied_file")  # rich's stand-in for the stream, while one is
+    yield from track(items, title, total, transient=True, disable=displayed or not get_console().is_terminal)

@@ -18,7 +18,7 @@ Section = tuple[str, str, Figure | list[dict[str, Any]]]
 
 def sections(folder: Path) -> list[Section]:
     """(title, text, figure or rows of a table) of a finished run."""
-    summary = json.loads((folder / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     sizes = summary["float_bytes"], summary["quantized_bytes"]
     size = f"{sizes[0] / 1e6:.2f} MB in float32, {sizes[1] / 1e6:.2f} MB as stored ({sizes[1] / sizes[0]:.3f} of it)."
     found: list[Section] = []
@@ -51,7 +51,7 @@ def _accuracy(summary: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _noise(path: Path) -> Section:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["bits"]]
     named = len(rows) <= _NAMED
     figure = Figure(figsize=(5.4, max(2.6, 0.22 * len(rows)) if named else 4), layout="constrained")
@@ -77,7 +77,7 @@ def _noise(path: Path) -> Section:
 
 
 def _classes(path: Path) -> Section:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     lost = {row["name"]: float(row["full_precision"]) - float(row["quantized"]) for row in rows}
     worst = sorted(rows, key=lambda row: -lost[row["name"]])[:_CLASSES]

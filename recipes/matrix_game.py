@@ -3,6 +3,8 @@
 ``python -m zerosum.run recipes/matrix_game.py --payoff blotto``, or ``--payoff payoffs.csv``: the row player's payoffs.
 """
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +12,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from rich.table import Table
+from rich.text import Text
 
-from recipes.common.payoffs import Array, exact_solution, payoff_matrix
+from recipes.common.payoffs import NAMED, Array, exact_solution, payoff_matrix
 from zerosum import (
     DynamicsName,
     Exploitability,
@@ -33,7 +36,8 @@ class Config(Options):
 
     payoff: str = "rps"
     """rps (rock, paper, scissors), matching-pennies, blotto (5 soldiers on 3 fields; fields won less fields lost), or
-    a CSV file of numbers: a line for each row, the row player's payoffs."""
+    a CSV file of numbers: a line for each row, the row player's payoffs, with commas, semicolons or tabs between; with
+    the latter two, decimal commas too."""
     dynamics: DynamicsName = "extragradient"
     """The rule to play by. Simultaneous and alternating play circle: report their averages."""
     move: Move = "projected"
@@ -50,6 +54,9 @@ class Config(Options):
     def check(self) -> None:
         super().check()
         self.check_at_least(0, "step", "tolerance")
+
+    def inputs(self) -> Mapping[str, Path]:
+        return {} if self.payoff in NAMED else {"payoff": Path(os.path.expanduser(self.payoff))}
 
 
 def recipe(config: Config) -> Match:
@@ -71,7 +78,7 @@ def recipe(config: Config) -> Match:
         exploitability = criterion.after(game).figures["exploitability"]
         exact_value, exact_p, exact_q = exact_solution(payoffs)
         draw(folder / "strategies.png", payoffs, (p, q), (exact_p, exact_q), (row_names, column_names))
-        table = Table("", "", "played", "linear program", title=f"{config.payoff}: {len(p)} × {len(q)}")
+        table = Table("", "", "played", "linear program", title=Text(f"{config.payoff}: {len(p)} × {len(q)}"))
         for player, names, found, exact in (("row", row_names, p, exact_p), ("column", column_names, q, exact_q)):
             for i in sorted(np.argsort(-found)[:_SHOWN]):
                 table.add_row(player, names[i], f"{found[i]:.4f}", f"{exact[i]:.4f}")

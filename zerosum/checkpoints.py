@@ -7,7 +7,9 @@ SHA-256 of the file's content. Beside the first and the newest there is ``best-â
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,31 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def whole_files(folder: Path) -> Iterator[Path]:
+    """A folder to write files and folders of files into. They are put in their places in ``folder`` when all are there
+    and on the disk; none is where an error is raised.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    aside = folder / "files.part"
+    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+    aside.mkdir(parents=True)
+    try:
+        yield aside
+        written = sorted(path for path in aside.rglob("*") if path.is_file())
+        for path in written:
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())
+        for path in written:
+            place = folder / path.relative_to(aside)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, place)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def saved(folder: Path) -> list[Path]:

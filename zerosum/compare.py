@@ -11,7 +11,6 @@ import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -19,14 +18,14 @@ import numpy as np
 import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from zerosum import folder as run_folder
 from zerosum.checkpoints import write_whole
 from zerosum.curves import STEP_SIZE, Curve, panels
+from zerosum.inputs import expand
 from zerosum.recipe import MAY_DIFFER
-from zerosum.refusals import refuse
+from zerosum.refusals import guarded, output, printable, refuse
 from zerosum.watchers.journal import read as read_journal
 
 TABLE, CURVES = "compare.csv", "compare.png"
@@ -85,7 +84,7 @@ def _names(asked: Sequence[Mapping[str, Any]]) -> list[str]:
     differing = [key for key in keys if len({json.dumps(options.get(key)) for options in asked}) > 1]
     if not differing:
         return [str(asked[0]["recipe"])]
-    return [", ".join(f"{key} {options.get(key)}" for key in differing) for options in asked]
+    return [printable(", ".join(f"{key} {options.get(key)}" for key in differing)) for options in asked]
 
 
 def _numbers(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
@@ -162,14 +161,15 @@ def _overlay(axis: Axes, label: str, curves: Sequence[Curve]) -> None:
         axis.fill_between(rounds, mean - deviation, mean + deviation, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
+@guarded
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for bad input."""
     parse: Any = tyro.cli
     options: Options = parse(Options, args=arguments, prog="python -m zerosum.compare")
-    console = Console()
-    out = options.out or Path("runs") / f"compare-{datetime.now():%Y%m%d-%H%M%S}"
+    console = output()
     try:
-        groups = read_groups(options.run_dirs)
+        groups = read_groups([expand(folder) for folder in options.run_dirs])
+        out = expand(options.out) if options.out is not None else run_folder.new_folder("compare")
         out.mkdir(parents=True, exist_ok=True)
         header, lines = ["", *(group.name for group in groups)], rows(groups)
         content = io.StringIO(newline="")
@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in lines:
         table.add_row(*line)
     console.print(table)
-    console.print(f"kept in {out}", soft_wrap=True, highlight=False)
+    console.print(f"kept in {out}", soft_wrap=True)
     return 0
 
 

@@ -7,18 +7,18 @@ something else, 2 for bad input.
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from zerosum import results
-from zerosum.refusals import BAD_INPUT, refuse, say
+from zerosum.inputs import expand
+from zerosum.refusals import BAD_INPUT, INTERRUPTED, guarded, output, refuse, say
 
-DIFFERS, INTERRUPTED = 1, 130
+DIFFERS = 1
 
 
+@guarded
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -28,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with suppress(SystemExit):
                 _options(kind, ["--help"])
         return 0 if arguments else BAD_INPUT
-    console = Console()
-    folder = Path(arguments[0])
+    console = output()
+    folder = expand(arguments[0])
     try:
         kind = results.kind_of(folder)
         return 0 if kind.export(folder, _options(kind, arguments[1:]), console) else DIFFERS

@@ -1,6 +1,6 @@
 """A run's folder: what made the run, and what it left behind."""
 
-import dataclasses
+import itertools
 import json
 import math
 import platform
@@ -8,7 +8,8 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, suppress
+from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,17 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from zerosum import inputs
 from zerosum.checkpoints import write_whole
+from zerosum.options import encode
+from zerosum.recipe import Options, Recipe
+from zerosum.refusals import say
 
 CONFIG, SUMMARY, METRICS, GAME, LOCK = "config.json", "summary.json", "metrics.jsonl", "game.png", ".lock"
-_KEYS = {"recipe", "device", "options", "versions", "git_commit", "command", "threads", "resumed"}
+TRACEBACK = "error.txt"
+UNFINISHED = "finish_failed"  # in a summary: why what the recipe leaves behind is not there
+_KEYS = {"recipe", "recipe_file", "recipe_sha256", "device", "options", "inputs", "versions", "git_commit", "command"}
+_KEYS |= {"threads", "resumed"}
 _PACKAGES = ("zerosum", "torch", "torchvision", "timm", "numpy")
 
 
@@ -32,22 +40,55 @@ def check_free(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"--out {folder}: there is a file of that name; name a new folder")
     # What a process left that was killed before it had begun counts for nothing.
-    if folder.is_dir() and any(not path.name.endswith(".part") for path in folder.iterdir()):
+    if folder.is_dir() and any(path.suffix != ".part" and path.name != LOCK for path in folder.iterdir()):
         what = "another run" if (folder / CONFIG).exists() else "files already"
         raise FileExistsError(
             f"--out {folder}: the folder holds {what}; name a new one, or continue a run with --resume {folder}"
         )
 
 
-def write_config(folder: Path, recipe: str, options: Any, arguments: Sequence[str]) -> None:
-    """Make the folder, and write what makes the run: recipe, resolved options, versions, git commit, command."""
+def new_folder(name: str) -> Path:
+    """Make a folder in ``runs/`` that no other process has, named for the time.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    first = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    for count in itertools.count(1):
+        folder = first if count == 1 else first.with_name(f"{first.name}-{count}")
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError
+
+
+def claim(folder: Path) -> AbstractContextManager[Any]:
+    """Hold the folder of a new run; where that cannot be, nothing is written.
+
+    Raises:
+        FileExistsError: it holds something already.
+        ValueError: another process has it.
+        OSError: it cannot be made.
+    """
+    check_free(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
+        held.enter_context(hold(folder))
+        check_free(folder)  # once more: another may have begun in the meantime
+        return held.pop_all()
+
+
+def write_config(folder: Path, recipe: Recipe, options: Options, arguments: Sequence[str]) -> None:
+    """Write what makes the run: recipe, resolved options, what it reads, versions, git commit, command."""
     write_json(
         folder / CONFIG,
         {
-            "recipe": recipe,
+            "recipe": recipe.name,
+            "recipe_file": None if recipe.installed else str(recipe.file),
+            "recipe_sha256": inputs.checksum(recipe.file),
             "device": str(options.torch_device),
-            "options": dataclasses.asdict(options),
+            "options": encode(options),
+            "inputs": inputs.describe(options.inputs()),
             "versions": _versions(),
             "git_commit": _git_commit(),
             "command": command(arguments),
@@ -69,10 +110,32 @@ def hold(folder: Path) -> AbstractContextManager[Any]:
         raise ValueError(f"{folder}: another process is playing that run") from error
 
 
-def note_resumption(folder: Path, arguments: Sequence[str]) -> None:
-    """Add to config.json by what command and with which versions the run goes on."""
+def check_recipe(folder: Path, recipe: Recipe) -> None:
+    """That the run in ``folder`` is of this recipe; one that was edited since is said to be.
+
+    Raises:
+        ValueError: it is of another.
+    """
     config = read_config(folder)
-    config["resumed"].append({"command": command(arguments), "versions": _versions(), "git_commit": _git_commit()})
+    file = None if recipe.installed else str(recipe.file)
+    if (config["recipe"], config["recipe_file"]) != (recipe.name, file):
+        its = config["recipe_file"] or config["recipe"]
+        raise ValueError(
+            f"--resume {folder}: a run of the recipe {its}, not of {file or recipe.name}; go on with "
+            + command([its, "--resume", str(folder)])
+        )
+    known = [config, *(entry for entry in config["resumed"] if "recipe_sha256" in entry)][-1]["recipe_sha256"]
+    if inputs.checksum(recipe.file) != known:
+        say(f"recipe {recipe.file} was edited since the run was last played; the run goes on with it as it is now")
+
+
+def note_resumption(folder: Path, recipe: Recipe, options: Options, arguments: Sequence[str]) -> None:
+    """Add to config.json by what command and with which versions the run goes on, and where it finds what it reads."""
+    config, encoded, found = read_config(folder), encode(options), inputs.describe(options.inputs())
+    config["inputs"] = found
+    config["options"] |= {name: encoded[name] for name in found}
+    entry = {"command": command(arguments), "versions": _versions(), "git_commit": _git_commit()}
+    config["resumed"].append(entry | {"recipe_sha256": inputs.checksum(recipe.file)})
     write_json(folder / CONFIG, config)
 
 
@@ -91,7 +154,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not (folder / CONFIG).is_file():
         raise FileNotFoundError(f"{folder}: no run there (no {CONFIG})")
     try:
-        config = dict(json.loads((folder / CONFIG).read_text()))
+        config = dict(_read_json(folder / CONFIG))
         if missing := _KEYS - config.keys():
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     except (ValueError, TypeError) as error:
@@ -110,8 +173,25 @@ def read_summary(folder: Path) -> dict[str, Any]:
         unfinished = (folder / CONFIG).is_file()
         what = f"that run is not finished; go on with --resume {folder}" if unfinished else f"no run (no {SUMMARY})"
         raise FileNotFoundError(f"{folder}: {what}")
+    summary = read_summary_so_far(folder)
+    if UNFINISHED in summary:
+        raise FileNotFoundError(
+            f"{folder}: that run's finish failed ({summary[UNFINISHED]}); when this is mended, go on with "
+            f"--resume {folder}"
+        )
+    return summary
+
+
+def read_summary_so_far(folder: Path) -> dict[str, Any]:
+    """What the run in ``folder`` came to, be its finish written or not; nothing while it is played.
+
+    Raises:
+        ValueError: its summary.json cannot be read.
+    """
+    if not (folder / SUMMARY).is_file():
+        return {}
     try:
-        return dict(json.loads((folder / SUMMARY).read_text()))
+        return dict(_read_json(folder / SUMMARY))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / SUMMARY} cannot be read ({error})") from error
 
@@ -124,7 +204,7 @@ def read_options(folder: Path) -> dict[str, Any]:
         ValueError: its config.json cannot be read, or the run is finished.
     """
     options = read_config(folder)["options"]
-    if (folder / SUMMARY).exists():
+    if (folder / SUMMARY).exists() and UNFINISHED not in read_summary_so_far(folder):
         raise ValueError(f"--resume {folder}: that run is finished; its figures are in {folder / SUMMARY}")
     return dict(options)
 
@@ -143,6 +223,10 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
@@ -157,7 +241,7 @@ def _git_commit() -> str | None:
     """Commit of the checkout that zerosum runs from, ``-dirty`` where it has uncommitted changes; None outside one."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
     try:
-        result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return result.stdout.strip() or None
+    return result.stdout.decode("ascii", "replace").strip() or None

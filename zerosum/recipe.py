@@ -5,7 +5,8 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +14,7 @@ from typing import Literal
 
 import torch
 
+from zerosum.inputs import expand
 from zerosum.match import Contest, Match
 
 
@@ -53,6 +55,11 @@ class Options:
         """
         self.check_at_least(0, "rounds", "seed", "step_scale", "max_rewinds", "checkpoint_every")
         self.check_at_least(1, "checkpoints")
+
+    def inputs(self) -> Mapping[str, Path]:
+        """The files and folders that the run reads, by the option that names them. A run that is resumed must find the
+        same content there, or be given it anew."""
+        return {}
 
     def check_at_least(self, minimum: float, *names: str) -> None:
         """That these options, where given, are finite and no smaller than ``minimum``.
@@ -97,11 +104,13 @@ MAY_DIFFER = frozenset(
 
 @dataclass(frozen=True)
 class Recipe:
-    """A loaded recipe."""
+    """A loaded recipe, and the file it is in; an installed one is itself wherever that is."""
 
     name: str
     config: type[Options]
     make: Callable[[Options], Match | Contest]
+    file: Path
+    installed: bool
 
 
 def installed() -> list[str]:
@@ -117,7 +126,7 @@ def load(source: str) -> Recipe:
         FileNotFoundError: no such file, and no such name.
         ValueError: the file cannot be imported, or defines no recipe.
     """
-    path = Path(source)
+    path = expand(source)
     if path.suffix == ".py":
         if not path.is_file():
             raise FileNotFoundError(f"recipe {source}: no such file; installed recipes: {', '.join(installed())}")
@@ -135,7 +144,39 @@ def load(source: str) -> Recipe:
             f"{source} defines no recipe: expected a dataclass Config(zerosum.Options) and a function "
             "recipe(config) -> zerosum.Match"
         )
-    return Recipe(path.stem, config, make)
+    file = Path(str(module.__file__)).resolve()
+    return Recipe(path.stem, config, make, file, installed=file == _installed_file(path.stem))
+
+
+@contextmanager
+def beside(source: str) -> Iterator[None]:
+    """Let a recipe file import the modules beside it whenever it likes, as Python lets a script. Those that it did are
+    forgotten at the end, for another recipe may have others of the same names."""
+    folder, known = expand(source).absolute().parent, set(sys.modules)
+    if Path(source).suffix != ".py":
+        yield
+        return
+    with _searched(folder):
+        yield
+    new = {name: sys.modules.get(name.partition(".")[0]) for name in set(sys.modules) - known}
+    for name, package in new.items():
+        if getattr(package, "__file__", None) in (str(folder / f"{name}.py"), str(folder / name / "__init__.py")):
+            del sys.modules[name]
+
+
+@contextmanager
+def _searched(folder: Path) -> Iterator[None]:
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+
+
+def _installed_file(name: str) -> Path | None:
+    spec = importlib.util.find_spec(f"recipes.{name}") if name in installed() else None
+    return Path(spec.origin).resolve() if spec is not None and spec.origin is not None else None
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -145,7 +186,8 @@ def _import_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up by name
     try:
-        spec.loader.exec_module(module)
+        with _searched(path.absolute().parent):
+            spec.loader.exec_module(module)
     except Exception as error:
         raise ValueError(f"recipe {path} cannot be imported: {type(error).__name__}: {error}") from error
     return module

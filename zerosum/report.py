@@ -15,13 +15,13 @@ import jinja2
 import tyro
 from matplotlib.figure import Figure
 from PIL import Image
-from rich.console import Console
 
 from zerosum import folder as run_folder
 from zerosum import results
 from zerosum.checkpoints import write_whole
 from zerosum.curves import draw_panel, marks, panels
-from zerosum.refusals import refuse
+from zerosum.inputs import expand
+from zerosum.refusals import guarded, output, printable, refuse
 from zerosum.watchers.journal import read as read_journal
 from zerosum.watchers.pictures import drawn
 
@@ -65,12 +65,12 @@ def write_report(folder: Path, path: Path) -> None:
         OSError: the report cannot be written.
     """
     config = run_folder.read_config(folder)
-    summary = run_folder.read_summary(folder) if (folder / run_folder.SUMMARY).exists() else {}
+    summary = run_folder.read_summary_so_far(folder)
     sections = [*_of_the_result(folder, summary), *_of_the_matches(folder), *_of_its_making(config)]
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True)
     title = f"{config['recipe']}: {folder.resolve().name}"
     page = environment.get_template("report.html").render(title=title, summary=_in_words(summary), sections=sections)
-    write_whole(path, page.encode())
+    write_whole(path, printable(page).encode())
 
 
 def _in_words(summary: Mapping[str, Any]) -> str:
@@ -84,7 +84,8 @@ def _in_words(summary: Mapping[str, Any]) -> str:
         said.append(
             f"{name}{': ' if name else ''}{match['rounds']} rounds in {match['seconds']:.0f} s{rewinds}{verdict}."
         )
-    return " ".join(said)
+    missing = [*summary.get("failed", ()), *([summary[key]] if (key := run_folder.UNFINISHED) in summary else ())]
+    return " ".join([*said, *(f"Not made: {what}." for what in missing)])
 
 
 def _of_the_result(folder: Path, summary: Mapping[str, Any]) -> list[_Section]:
@@ -167,16 +168,18 @@ def _embedded(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
+@guarded
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, or 2 for bad input."""
     parse: Any = tyro.cli
     options: Options = parse(Options, args=arguments, prog="python -m zerosum.report")
-    path = options.out or options.run_dir / "report.html"
+    folder = expand(options.run_dir)
+    path = expand(options.out) if options.out is not None else folder / "report.html"
     try:
-        write_report(options.run_dir, path)
+        write_report(folder, path)
     except (ValueError, OSError) as error:
         return refuse(error)
-    Console().print(str(path), soft_wrap=True, highlight=False)
+    output().print(str(path), soft_wrap=True)
     return 0
 
 

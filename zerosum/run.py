@@ -3,68 +3,75 @@
 RECIPE is the path of a recipe file (recipes/adasg.py) or the name of an installed one (adasg).
 ``python -m zerosum.run RECIPE --help`` lists its options.
 
-Exit codes: 2 for bad input, 3 where the game diverged, 4 where the run's folder could not be written, 130 when
-interrupted; after the last three, --resume goes on.
+Exit codes: 1 for an error that nobody expected (its traceback is in error.txt, in the run's folder), 2 for bad input, 3
+where the game diverged, 4 where a file could not be written or read, 130 when interrupted (Ctrl-C, SIGTERM, SIGHUP, or
+nobody reads what is printed); from all but 2, --resume goes on.
 """
 
 import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
-from datetime import datetime
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from zerosum import folder as run_folder
+from zerosum import inputs, session
 from zerosum import recipe as recipes
-from zerosum import session
+from zerosum.checkpoints import write_whole
 from zerosum.divergence import Diverged
 from zerosum.match import Contest, Match
 from zerosum.memory import keep_freed_memory
+from zerosum.options import decode, encode, flag, with_full_paths
 from zerosum.randomness import seed_all
-from zerosum.refusals import BAD_INPUT, refuse, say
+from zerosum.refusals import (
+    BAD_INPUT,
+    ERROR,
+    INTERRUPTED,
+    fault,
+    guarded,
+    output,
+    reader_is_gone,
+    refuse,
+    say,
+    traceback_of,
+)
 from zerosum.watchers.tensorboard import summary_writer
 
-DIVERGED, CANNOT_WRITE, INTERRUPTED = 3, 4, 130
+DIVERGED, CANNOT_WRITE = 3, 4
 
 
+@guarded
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 2 for bad input, 3 where the game diverged, 4 where the run's
-    folder could not be written, 130 when interrupted."""
+    """Run the command line; returns the exit code: 0, or one of those above."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__.replace("``", ""))
         print("Installed recipes:", ", ".join(recipes.installed()))
         return 0 if arguments else BAD_INPUT
-    console = Console()
     keep_freed_memory()
-    try:
-        recipe = recipes.load(arguments[0])
-        options = _options(recipe, arguments[1:])
-        made = _set_up(recipe, options)
-        folder = _out(options)
-        if options.resume is None:
-            run_folder.write_config(folder, recipe.name, options, arguments)
-        held = run_folder.hold(folder)
-        if options.resume is not None:
-            run_folder.note_resumption(folder, arguments)
-    except (ValueError, OSError) as error:  # what players and recipes raise for input they cannot work with
-        return refuse(error)
-    except KeyboardInterrupt:
-        say("interrupted before the first round; nothing was written")
-        return INTERRUPTED
-    with held:
-        return _play(made, options, run_folder.command([arguments[0], "--resume", str(folder)]), console)
+    with recipes.beside(arguments[0]), ExitStack() as held:
+        try:
+            made, options = _set_up(arguments, held)
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError) as error:  # what players and recipes raise for input they cannot work with
+            return refuse(error)
+        except KeyboardInterrupt:
+            say("interrupted before the first round")
+            return INTERRUPTED
+        return _play(made, options, run_folder.command([arguments[0], "--resume", str(_out(options))]))
 
 
-def _play(made: Match | Contest, options: recipes.Options, again: str, console: Console) -> int:
+def _play(made: Match | Contest, options: recipes.Options, again: str) -> int:
     """Returns the exit code; where there is more to play, ``again`` is the line that goes on."""
-    folder = _out(options)
+    folder, console = _out(options), output()
     try:
         if session.play(made, folder, options, console):
+            (folder / run_folder.TRACEBACK).unlink(missing_ok=True)  # of a try before this one
             return 0
     except session.CannotResume as error:
         return refuse(error)
@@ -80,50 +87,86 @@ def _play(made: Match | Contest, options: recipes.Options, again: str, console: 
         return CANNOT_WRITE
     except KeyboardInterrupt:
         say("broken off within a round; go on from the last checkpoint with")
-    console.print(again, soft_wrap=True, highlight=False, markup=False)
+    except Exception as error:
+        return _keep(error, folder, again)
+    if reader_is_gone(console):
+        say(f"interrupted, because nobody reads what is printed; go on with {again}")
+    console.print(again, soft_wrap=True)
     return INTERRUPTED
 
 
-def _options(recipe: recipes.Recipe, arguments: Sequence[str]) -> recipes.Options:
-    """The options on the command line, over those of the run that is to be resumed, where one is."""
-    parse: Any = tyro.cli
-    program = f"python -m zerosum.run {recipe.name}"
-    first_look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first_look.add_argument("--resume", type=Path)
-    folder = first_look.parse_known_args(arguments)[0].resume
-    if folder is None:
-        options: recipes.Options = parse(recipe.config, args=arguments, prog=program)
-        name = f"{recipe.name}-{datetime.now():%Y%m%d-%H%M%S}"
-        return options if options.out is not None else dataclasses.replace(options, out=Path("runs") / name)
+def _keep(error: Exception, folder: Path, again: str) -> int:
+    """Say what nobody expected, and keep its traceback for the recipe's author."""
+    path, kept = folder / run_folder.TRACEBACK, "could not be kept"
+    try:
+        write_whole(path, traceback_of(error))
+        kept = f"is in {path}"
+    except OSError:
+        pass
+    say(f"{fault(error)}; its traceback {kept}; the last good state is kept; when this is mended, go on with {again}")
+    return ERROR
 
-    names = {field.name for field in dataclasses.fields(recipe.config)}
-    kept = {name: value for name, value in run_folder.read_options(folder).items() if name in names}
-    kept = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}  # as before JSON
-    started = recipe.config(**kept | {"out": folder, "resume": folder})
-    options = parse(recipe.config, args=arguments, prog=program, default=started)
-    for name in sorted(names - recipes.MAY_DIFFER):
-        if getattr(options, name) != getattr(started, name):
+
+def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Match | Contest, recipes.Options]:
+    """Everything that bad input can break, before anything is written; and then the run's folder, which is this
+    process's as long as ``held`` is open."""
+    recipe = recipes.load(arguments[0])
+    first_look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first_look.add_argument("--resume", type=inputs.expand)
+    folder = first_look.parse_known_args(arguments[1:])[0].resume
+    if folder is not None:
+        run_folder.read_options(folder)
+        held.enter_context(run_folder.hold(folder))
+        options = _of_resumed(recipe, folder, arguments[1:])
+    else:
+        options = _parse(recipe, arguments[1:])
+        if options.out is not None:
+            run_folder.check_free(options.out)
+    options.check()
+    if options.tensorboard:
+        summary_writer()
+    encode(options)
+    seed_all(options.seed)
+    made = recipe.make(options)
+    if folder is not None:
+        run_folder.note_resumption(folder, recipe, options, arguments)
+        return made, options
+    if options.out is None:
+        options = dataclasses.replace(options, out=run_folder.new_folder(recipe.name))
+    held.enter_context(run_folder.claim(_out(options)))
+    run_folder.write_config(_out(options), recipe, options, arguments)
+    return made, options
+
+
+def _parse(recipe: recipes.Recipe, arguments: Sequence[str], **default: recipes.Options) -> recipes.Options:
+    parse: Any = tyro.cli
+    options: recipes.Options = parse(
+        recipe.config, args=arguments, prog=f"python -m zerosum.run {recipe.name}", **default
+    )
+    return with_full_paths(options)
+
+
+def _of_resumed(recipe: recipes.Recipe, folder: Path, arguments: Sequence[str]) -> recipes.Options:
+    """The options on the command line, over those of the run that is to be resumed."""
+    run_folder.check_recipe(folder, recipe)
+    started = decode(recipe.config, run_folder.read_options(folder))
+    started = dataclasses.replace(started, out=folder, resume=folder)
+    options = _parse(recipe, arguments, default=started)
+    kept = run_folder.read_config(folder)["inputs"]
+    now, then = encode(options), encode(started)
+    for name in sorted(now.keys() - recipes.MAY_DIFFER):
+        if now[name] != then[name] and not (name in kept and name in options.inputs()):
             raise ValueError(
-                f"--resume {folder}: --{name.replace('_', '-')} {getattr(options, name)} differs from the run's "
+                f"--resume {folder}: {flag(name)} {getattr(options, name)} differs from the run's "
                 f"{getattr(started, name)}; a run goes on with the options it was started with"
             )
+    inputs.check(kept, options.inputs())
     return options
 
 
 def _out(options: recipes.Options) -> Path:
     assert options.out is not None
     return options.out
-
-
-def _set_up(recipe: recipes.Recipe, options: recipes.Options) -> Match | Contest:
-    """Everything that bad input can break, before anything is written."""
-    options.check()
-    if options.tensorboard:
-        summary_writer()
-    if options.resume is None:
-        run_folder.check_free(_out(options))
-    seed_all(options.seed)
-    return recipe.make(options)
 
 
 if __name__ == "__main__":

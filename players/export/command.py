@@ -59,20 +59,30 @@ def export(folder: Path, options: ExportOptions, console: Console) -> bool:
             save_pt2(program, aside)
         else:
             onnx_file.save_onnx(program, network, description, options.opset, aside)
-    os.replace(aside, path)
+    _put(aside, path)
 
     from players.export import trial
 
-    console.print(f"{path}; compared on {images_are}", soft_wrap=True, highlight=False)
+    console.print(f"{path}; compared on {images_are}", soft_wrap=True, highlight=False, markup=False)
     if onnx_file is not None and (advice := _advice(description.scheme)):
-        console.print(advice, soft_wrap=True, highlight=False)
+        console.print(advice, soft_wrap=True, highlight=False, markup=False)
     report = trial.compare(path, network, float_twin(integers), loader, options.opset)
-    (folder / TABLE).write_text(json.dumps({"file": path.name, "images": images_are} | report.figures, indent=2) + "\n")
+    written = json.dumps({"file": path.name, "images": images_are} | report.figures, indent=2) + "\n"
+    beside = folder / f"{TABLE}.part"
+    beside.write_text(written, encoding="utf-8")
+    _put(beside, folder / TABLE)
     console.print(report.draw())
     if options.check is not None and report.agreement < _AGREEMENT:
         console.print(f"--check: {report.agreement:.2f} % agree, fewer than {_AGREEMENT:g} %", style="red")
         return False
     return True
+
+
+def _put(aside: Path, path: Path) -> None:
+    """In its place, once it is on the disk."""
+    with aside.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(aside, path)
 
 
 def _import_onnx(opset: int) -> Any:
@@ -101,7 +111,7 @@ def _images(folder: Path, check: str | None, network: nn.Module) -> tuple[DataLo
 
 def _data_of_run(folder: Path) -> str | None:
     try:
-        options = json.loads((folder / "config.json").read_text())["options"]
+        options = json.loads((folder / "config.json").read_text(encoding="utf-8"))["options"]
         source, backbone = options["data"], options["backbone"]
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -48,7 +48,7 @@ class LayerTable(NamedTuple):
 
     def write(self, path: Path) -> None:
         """As comma-separated values: a line a layer, ranges in two columns each, and a line for what is in no layer."""
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
             low_high = ("weight_low", "weight_high", "activation_low", "activation_high")
             writer.writerow(("layer", "shape", "bits", "scheme", *low_high, *LayerRow._fields[6:]))

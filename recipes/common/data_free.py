@@ -3,7 +3,8 @@
 A recipe adds what the two players want; the networks, the play, the measuring and what is kept are here.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -14,6 +15,7 @@ from rich.console import Group
 from torch import Tensor
 
 import players
+from players.backbones import _checkpoint as checkpoint_file
 from zerosum import BalanceGap, DynamicsName, Game, Match, Options, Outcome, make_dynamics
 
 DEFAULT_BACKBONE = "digits_resnet8"
@@ -90,6 +92,15 @@ class DataFreeOptions(Options):
         self.check_at_least(1, "batch_size", "calibration", "gap_every", "measure_every")
         players.Bits.parse(self.bits)
         assert self.scheme  # refuses parts that do not go together
+
+    def inputs(self) -> Mapping[str, Path]:
+        """The weights' file, also where a package brings it, and the folder of images."""
+        found = {}
+        if self.weights is not None and self.weights != "random":
+            found["weights"] = checkpoint_file(os.path.expanduser(self.weights))
+        if self.data is not None and self.data != "digits":
+            found["data"] = Path(os.path.expanduser(self.data))
+        return found
 
     @property
     def scheme(self) -> players.Scheme:

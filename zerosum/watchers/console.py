@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from zerosum.match import Match, Record, Watcher
+from zerosum.refusals import reader_is_gone
 
 _SECONDS_A_LOOK = 0.25
 _SECONDS_A_LINE = 10.0
@@ -56,7 +57,8 @@ class Sparkline:
 
 class ConsoleWatcher(Watcher):
     """A live panel on a terminal, with sparklines of the payoff and of the figure that the criterion goes by; elsewhere
-    a plain line every ten seconds, at a measurement and at the end."""
+    a plain line every ten seconds, at a measurement and at the end. Where nobody reads them any more, it ends
+    the match."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -94,7 +96,9 @@ class ConsoleWatcher(Watcher):
         elif self._live is None and (now - self._newest_line >= wait or match.over):
             self._newest_line = now
             left = (match.rounds - record.round) / rate
-            self.console.print(_line(match, record, rate, left), soft_wrap=True, highlight=False)
+            self.console.print(_line(match, record, rate, left), soft_wrap=True)
+        if reader_is_gone(self.console):
+            match.stop()
 
     def on_end(self, match: Match) -> None:
         if self._live is not None:

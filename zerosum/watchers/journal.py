@@ -25,7 +25,7 @@ class Journal(Watcher):
     def on_start(self, match: Match) -> None:
         self._pending.clear()
         size = _size_of_rounds(self.path, match.round)
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.truncate(size)
             if not size and match.round == 0:
                 measured = match.measured[-1][1] if match.measured else None
@@ -41,7 +41,7 @@ class Journal(Watcher):
 
     def flush(self) -> None:
         """Write all rounds that are not yet in the file."""
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(finite(_as_json(record))) + "\n" for record in self._pending)
             file.flush()
             os.fsync(file.fileno())
@@ -49,15 +49,30 @@ class Journal(Watcher):
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal.
+    """The lines of a journal, but for one at its end that is still being written, or was when its process was killed.
 
     Raises:
         ValueError: one is damaged.
+        OSError: the file cannot be read.
     """
+    *whole, last = path.read_bytes().split(b"\n")
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [_parse(line) for line in whole]
     except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error})") from error
+    try:
+        return [*lines, _parse(last)]
+    except ValueError as error:
+        if last and not last.startswith((b"{", b"\0")):  # zeros are what a power cut leaves
+            raise ValueError(f"{path} cannot be read ({error})") from error
+        return lines
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    content = json.loads(line)
+    if not isinstance(content, dict) or not isinstance(content.get("round"), int):
+        raise ValueError(f"expected a round, found {line[:40]!r}")
+    return content
 
 
 def _size_of_rounds(path: Path, last: int) -> int:
@@ -65,7 +80,7 @@ def _size_of_rounds(path: Path, last: int) -> int:
     size, expected = 0, 0
     for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
         try:
-            round = json.loads(line)["round"]
+            round = _parse(line)["round"]
         except ValueError:
             break
         if round != expected or round > last or not line.endswith(b"\n"):

@@ -1,17 +1,28 @@
 """Pictures of what the players make, at the start, in the middle and at the end."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from zerosum.checkpoints import whole_files
 from zerosum.match import Match, Record, Watcher
+from zerosum.refusals import attempt
 
 FOLDER = "pictures"
 
 
 class Pictures(Watcher):
-    """Calls ``match.draw``, where there is one, for files named for their round: ``pictures/round-000500.png``."""
+    """Calls ``match.draw``, where there is one, for files named for their round: ``pictures/round-000500.png``. The
+    match goes on without a picture that cannot be drawn.
+
+    Attributes:
+        failed: what is said of those.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / FOLDER
+        self.failed: list[str] = []
 
     def on_start(self, match: Match) -> None:
         if match.round == 0:
@@ -21,10 +32,20 @@ class Pictures(Watcher):
         if match.over or record.round == match.rounds // 2:
             self._draw(match)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"failed": list(self.failed)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.failed = list(state.get("failed", ()))
+
     def _draw(self, match: Match) -> None:
         if match.draw is not None:
-            self.folder.mkdir(exist_ok=True)
-            match.draw(self.folder / f"round-{match.round:06d}.png")
+            name = f"round-{match.round:06d}.png"
+            attempt(f"the picture {name}", partial(self._draw_whole, match.draw, name), self.failed)
+
+    def _draw_whole(self, draw: Callable[[Path], None], name: str) -> None:
+        with whole_files(self.folder) as aside:
+            draw(aside / name)
 
 
 def drawn(folder: Path) -> dict[int, Path]:

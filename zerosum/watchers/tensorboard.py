@@ -35,6 +35,7 @@ class TensorBoard(Watcher):
     def __init__(self, folder: Path, every: int = 50) -> None:
         self.folder, self.every = folder, every
         self._make_writer = summary_writer()
+        self._writer: Any = None
         self._pending: list[Record] = []
 
     def on_start(self, match: Match) -> None:
@@ -51,8 +52,9 @@ class TensorBoard(Watcher):
             self._write()
 
     def on_end(self, match: Match) -> None:
-        self._write()
-        self._writer.close()
+        if self._writer is not None:
+            self._write()
+            self._writer.close()
 
     def _write(self) -> None:
         for record in self._pending:
