@@ -69,7 +69,15 @@ def load_backbone(
 
 
 def input_space(network: nn.Module) -> InputSpace:
-    """The input that a network of :func:`load_backbone` was trained for, from timm's data config."""
+    """The input that a network of :func:`load_backbone` was trained for, from timm's data config.
+
+    Raises:
+        ValueError: the network has none (``pretrained_cfg``).
+    """
+    if not getattr(network, "pretrained_cfg", None):
+        raise ValueError(
+            f"{type(network).__name__} does not say what input it takes (timm's pretrained_cfg); give space=InputSpace(…)"
+        )
     config = resolve_model_data_config(network)
     channels, height, width = config["input_size"]
     return InputSpace(channels, (height, width), tuple(config["mean"]), tuple(config["std"]))
