@@ -53,7 +53,10 @@ class Scheme:
 
 
 class _Quantizer(nn.Module):
-    """Rounds values to the grid of a range that is kept in ``low`` and ``high``, or of a scale that is learned."""
+    """Rounds values to the grid of a range that is kept in ``low`` and ``high``, or of a scale that is learned.
+
+    Where ``low`` is above ``high``, no range is known yet.
+    """
 
     low: Tensor
     high: Tensor
@@ -62,8 +65,8 @@ class _Quantizer(nn.Module):
         super().__init__()
         self.bits, self.symmetric, self.range = bits, symmetric, range
         if rows is not None:
-            self.register_buffer("low", torch.zeros(rows))
-            self.register_buffer("high", torch.zeros(rows))
+            self.register_buffer("low", torch.ones(rows))
+            self.register_buffer("high", -torch.ones(rows))
             if range == "lsq":
                 self.scale = nn.Parameter(torch.ones(rows))
 
@@ -215,6 +218,8 @@ class ActivationQuantizer(_Quantizer):
         """Forget the range."""
         self.observed = 0
         self._numbers = None
+        self.low.fill_(1)
+        self.high.fill_(-1)
 
     def forward(self, x: Tensor) -> Tensor:
         with torch._C.DisableTorchFunction():  # or the sums in here would be seen as the network's
@@ -231,7 +236,7 @@ class ActivationQuantizer(_Quantizer):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self.observed = int((self.high > self.low).item())
+        self.observed = int(not (self.low > self.high).item())
         self._numbers = None
 
     def _observe(self, x: Tensor) -> None:

@@ -282,3 +282,47 @@ def test_conditional_convolutions_by_the_output_channels_of_every_expert(granula
     assert quantized.conv.input_quantizer.observed == 1
     loaded = load_packed(Routed(), packed_state(quantized), layer_bits(quantized), scheme)
     assert torch.equal(loaded(images), output)
+
+
+class Branches(nn.Module):
+    """A layer that sees zeros alone, and one that is not reached."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.dead, self.unreached = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1)
+
+    def forward(self, x, everything=False):
+        x = self.first(x) + self.dead(x * 0 + 0.3 * everything)
+        return self.unreached(x[:, :1]) if everything else x
+
+
+@pytest.mark.parametrize("range", ["minmax", "ema", "percentile", "mse", "lsq"])
+def test_what_was_observed_is_known_after_loading_where_it_was_zero_too(range):
+    network, images, scheme = Branches(), torch.randn(4, 1, 3, 3), Scheme(activation_range=range)
+    quantized = quantize(network, Bits(4, 4), scheme)
+    with torch.no_grad():
+        quantized(images, everything=True)
+        calibrate(quantized, [torch.ones(4, 1, 3, 3)])
+        calibrate(quantized, [images, images])
+    loaded = quantize(network, Bits(4, 4), scheme)
+    loaded.load_state_dict(quantized.state_dict())
+    copies = [
+        *(loaded, copy.deepcopy(quantized), copy.deepcopy(loaded)),
+        load_packed(network, packed_state(quantized), layer_bits(quantized), scheme),
+    ]
+    for again in copies:
+        assert [bool(again.get_submodule(name).input_quantizer.observed) for name in ("first", "dead", "unreached")] == [
+            *(True, True, False)
+        ]
+        for everything in (False, True):
+            assert torch.equal(again(images, everything), quantized(images, everything))
+
+
+def test_forgotten_ranges_are_not_in_the_state():
+    quantized = quantize(Branches(), Bits(4, 4))
+    with torch.no_grad():
+        calibrate(quantized, [torch.randn(4, 1, 3, 3)])
+    calibrate(quantized, [])
+    again = quantize(Branches(), Bits(4, 4))
+    again.load_state_dict(quantized.state_dict())
+    assert not any(m.observed for m in again.modules() if isinstance(m, ActivationQuantizer))
