@@ -20,6 +20,7 @@ from players.backbones import InputSpace
 from players.quantization.precision import FULL_PRECISION, Bits, assign_bits, quantizable_layers
 from players.quantization.quantizers import ActivationQuantizer, LayerWeight, Scheme, WeightQuantizer
 from players.quantization.sums import quantize_sums
+from players.statistics import Taps
 
 
 def _enter_layer(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -42,7 +43,8 @@ def quantize(
 ) -> nn.Module:
     """A quantized copy of ``network``: every Conv and Linear layer's weight, and what enters the layer.
 
-    Activation ranges come from :func:`calibrate`. The network itself stays as it was; the copy's state dict holds the
+    Activation ranges come from :func:`calibrate`. The network itself stays as it was, and taps on it stay
+    there; the copy's state dict holds the
     full-precision weights (under ``parametrizations.weight.original``) and the ranges (``low``, ``high`` of
     ``parametrizations.weight.0`` and ``input_quantizer``), and loads into another copy made with the same bits and
     scheme.
@@ -59,8 +61,8 @@ def quantize(
     """
     scheme = scheme or Scheme()
     if isinstance(bits, Bits):
-        bits = assign_bits(network, bits)
-    quantized = copy.deepcopy(network)
+        bits = assign_bits(network, bits, space=space)
+    quantized = _untapped_copy(network)
     layers = quantizable_layers(quantized)
     if bits.keys() != layers.keys():
         raise ValueError(f"bits for {', '.join(bits)}; expected them for {', '.join(layers)}")
@@ -79,6 +81,15 @@ def quantize(
     if scheme.sums == "quantized":
         quantize_sums(quantized, scheme, space)
     return quantized
+
+
+def _untapped_copy(network: nn.Module) -> nn.Module:
+    copies: dict[int, Any] = {}
+    network = copy.deepcopy(network, copies)
+    for copied in list(copies.values()):
+        if isinstance(copied, Taps):
+            copied.remove()
+    return network
 
 
 def layer_bits(quantized: nn.Module) -> dict[str, Bits]:

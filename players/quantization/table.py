@@ -131,7 +131,7 @@ def _activation_sqnr(quantized: nn.Module, images: Tensor) -> dict[str, float]:
 
 
 def _weight_range(layer: Layer, grid: Grid) -> Range:
-    """From the lowest level to the highest, of channels that are not all zero: what grid the others have says nothing."""
+    """From the lowest level to the highest, of channels that are not all zero; the others' grids say nothing."""
     integers = integers_of(layer)
     assert integers is not None
     others = [axis for axis, size in enumerate(integers.scale.shape) if size == 1]
