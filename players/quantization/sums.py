@@ -107,7 +107,7 @@ class _Sums(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         names = _OPERANDS.get(func, ())
         given = dict(zip(names, args, strict=False)) | (kwargs or {})
-        operands = [given.get(name) for name in names]
+        operands: list[Any] = [given.get(name) for name in names]
         if not operands or not all(map(_may_be_activation, operands)):
             return func(*args, **(kwargs or {}))
         what: Literal["addition", "average"] = "addition" if len(names) == 2 else "average"

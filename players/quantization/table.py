@@ -147,16 +147,6 @@ def _activation_range(quantizer: ActivationQuantizer) -> Range:
     return low.item(), high.item()
 
 
-def _activation_range(quantizer: ActivationQuantizer) -> Range:
-    grid = quantizer.grid()
-    low, high = quantizer.low.clamp(max=0), quantizer.high.clamp(min=0)
-    if high - low < torch.finfo(low.dtype).tiny * 2**grid.bits:  # too narrow for a grid: an arbitrary one
-        low, high = low, high
-    else:
-        low, high = grid.range
-    return low.item(), high.item()
-
-
 def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum(tensor.nbytes for tensor in tensors)
 
