@@ -15,7 +15,8 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from players.quantization.integers import Integers, IntegerWeight, integers_of, keep_integers, round_to_grid
 from players.quantization.layers import layer_bits, weight_quantizer
 from players.quantization.precision import quantizable_layers
-from players.quantization.quantizers import ActivationQuantizer, TakenWeights
+from players.quantization.quantizers import ActivationQuantizer
+from players.quantization.taken import TakenWeights
 
 _ATEN = torch.ops.aten
 _LAYERS = {
