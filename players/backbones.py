@@ -17,6 +17,7 @@ from players import small_resnets as small_resnets  # registers its networks wit
 
 _HUB_TIMEOUT = 10.0  # seconds until the hub counts as out of reach
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 _CHECKPOINTS = (".safetensors", ".pth", ".pt", ".th", ".bin", ".tar")
 
 
@@ -48,13 +49,15 @@ def load_backbone(
         num_classes: None for what the name stands for (1,000 for most).
 
     Raises:
-        ValueError: an unknown name, weights that are damaged, not plain or finite tensors or of another architecture,
-            or a network without pretrained weights.
+        ValueError: an unknown name, fewer than one class, weights that are damaged, not plain or finite tensors, of
+            another kind of number or of another architecture, or a network without pretrained weights.
         FileNotFoundError: no checkpoint at the path, or no such package installed.
         ConnectionError: the pretrained weights are neither cached nor to be had within some ten seconds.
     """
     if not timm.is_model(name.split(".", 1)[0]):
         raise ValueError(f"backbone {name!r}: timm knows no such network{_nearest(name)}")
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"backbone {name!r} with {num_classes} classes: expected 1 or more (--num-classes)")
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     if weights is None:
         network = _pretrained(name, **options)
@@ -69,7 +72,16 @@ def load_backbone(
 
 
 def input_space(network: nn.Module) -> InputSpace:
-    """The input that a network of :func:`load_backbone` was trained for, from timm's data config."""
+    """The input that a network of :func:`load_backbone` was trained for, from timm's data config.
+
+    Raises:
+        ValueError: the network has none (``pretrained_cfg``).
+    """
+    if not getattr(network, "pretrained_cfg", None):
+        raise ValueError(
+            f"{type(network).__name__} does not say what input it takes (timm's pretrained_cfg); "
+            "give space=InputSpace(…)"
+        )
     config = resolve_model_data_config(network)
     channels, height, width = config["input_size"]
     return InputSpace(channels, (height, width), tuple(config["mean"]), tuple(config["std"]))
@@ -145,8 +157,9 @@ def _load(network: nn.Module, name: str, path: Path) -> None:
     if problems := _mismatches(expected, state):
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise ValueError(f"weights {path} are not of {name}: {shown}")
-    if broken := [key for key, value in state.items() if not value.isfinite().all()]:
-        raise ValueError(f"weights {path}: {broken[0]} has values that are not finite")
+    for key, value in state.items():
+        if problem := _bad_values(key, value, expected[key]):
+            raise ValueError(f"weights {path}: {key} {problem}")
     network.load_state_dict(state)
 
 
@@ -160,6 +173,25 @@ def _mismatches(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[s
         if key in found and found[key].shape != value.shape
     ]
     return problems
+
+
+def _bad_values(key: str, value: Tensor, expected: Tensor) -> str:
+    """What is wrong with the numbers of a tensor, if anything; floats may have another width than expected."""
+    if value.is_quantized or value.layout != torch.strided:
+        fits = False
+    elif value.dtype == expected.dtype or (value.is_floating_point() and expected.is_floating_point()):
+        fits = True
+    else:  # a count of batches may have another width, or be kept as a float
+        counts = expected.dtype in _WHOLE and (value.dtype in _WHOLE or value.is_floating_point())
+        fits = counts and torch.equal(value.to(expected.dtype).to(value.dtype), value)
+    if not fits:
+        stored = "quantized " * value.is_quantized or "sparse " * (value.layout != torch.strided)
+        return f"holds {stored}{value.dtype}, expected {expected.dtype}"
+    if not value.to(expected.dtype).isfinite().all():
+        return "has values that are not finite"
+    if key.endswith("running_var") and (value < 0).any():
+        return "has negative values, and is a variance"
+    return ""
 
 
 def _first_line(error: Exception) -> str:

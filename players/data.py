@@ -16,6 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Grayscale
 
+from players.backbones import InputSpace, input_space
+from players.probe import probe
+
 Split = Literal["train", "held-out"]
 Transform = Callable[[Image.Image], Tensor]
 
@@ -38,20 +41,23 @@ class Digits(Dataset[Any]):
         return self.transform(Image.fromarray(self.pixels[index])), int(self.labels[index])
 
 
-def load_data(source: str, network: nn.Module, batch_size: int = 128) -> DataLoader[tuple[Tensor, Tensor]]:
+def load_data(
+    source: str, network: nn.Module, batch_size: int = 128, space: InputSpace | None = None
+) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches of (images (N, channels, height, width), labels (N,) int64), as ``network`` wants its input.
 
     Args:
         source: ``"digits"`` for the held-out digits, or the path of an image folder: a folder for each class, in the
             alphabetical order of the network's classes. Where the folders are WordNet ids and the network has
             ImageNet's 1,000 classes, the ids give the classes.
+        space: what the network takes; default: what its timm config says.
 
     Raises:
         FileNotFoundError: no such folder, or no images in it.
-        ValueError: more classes than the network has.
+        ValueError: more classes than the network has, or no ``space`` and no timm config.
     """
-    transform = evaluation_transform(network)
-    classes = int(network.num_classes)  # type: ignore[arg-type]
+    transform = evaluation_transform(network, space)
+    classes = _number_of_classes(network, space)
     if source == "digits":
         _check_classes(source, 10, classes)
         digits = Digits("held-out", transform)
@@ -87,6 +93,12 @@ def class_names(loader: DataLoader[Any]) -> dict[int, str]:
     return {label_of(rank): name for rank, name in enumerate(images.classes)}
 
 
+def _number_of_classes(network: nn.Module, space: InputSpace | None) -> int:
+    """What a timm network says, or how many logits another gives."""
+    said: Any = getattr(network, "num_classes", None)
+    return int(probe(network, space).shape[-1] if said is None else said)
+
+
 def _check_classes(source: str, found: int, expected: int) -> None:
     if found > expected:
         raise ValueError(f"data {source}: {found} classes, and the network has {expected}")
@@ -97,18 +109,31 @@ def _batches(images: Dataset[Any] | list[Any], batch_size: int) -> DataLoader[tu
     return DataLoader(images, batch_size, generator=torch.Generator())  # type: ignore[arg-type]  # a list serves too
 
 
-def evaluation_transform(network: nn.Module) -> Transform:
-    """timm's evaluation preprocessing for the network; images are read as RGB, which some networks do not take."""
-    config = resolve_model_data_config(network)
+def evaluation_transform(network: nn.Module, space: InputSpace | None = None) -> Transform:
+    """timm's evaluation preprocessing for the network; images are read as RGB, which some networks do not take.
+
+    Args:
+        space: what the network takes; default: what its timm config says, which also has how pictures are cut.
+
+    Raises:
+        ValueError: no ``space``, and no timm config.
+    """
+    channels, size, mean, std = space or input_space(network)
+    config = resolve_model_data_config(network) | {"input_size": (channels, *size), "mean": mean, "std": std}
     transform = create_transform(**config, is_training=False)
-    return Compose([Grayscale(), transform]) if config["input_size"][0] == 1 else transform
+    return Compose([Grayscale(), transform]) if channels == 1 else transform
 
 
-@torch.no_grad()
-def batch_that_fits(network: nn.Module, most: int = 128) -> int:
+def batch_that_fits(network: nn.Module, most: int = 128, space: InputSpace | None = None) -> int:
     """How many images to look at in one go: what a quarter of the free CUDA memory holds, or a GiB on the CPU.
 
     An image is taken to need four times the largest tensor that a layer makes of it.
+
+    Args:
+        space: what the network takes; default: what its timm config says.
+
+    Raises:
+        ValueError: no ``space``, and no timm config.
     """
     largest = 1
     device = next(network.parameters()).device
@@ -120,7 +145,7 @@ def batch_that_fits(network: nn.Module, most: int = 128) -> int:
 
     handles = [module.register_forward_hook(look) for module in network.modules()]
     try:
-        network(torch.zeros(1, *resolve_model_data_config(network)["input_size"], device=device))
+        probe(network, space)
     finally:
         for handle in handles:
             handle.remove()

@@ -8,6 +8,9 @@ from einops import rearrange
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.hooks import RemovableHandle
+
+from players.arguments import input_of
 
 _PATCHES = 64
 Moments = tuple[Tensor, Tensor]
@@ -18,7 +21,20 @@ def batchnorm_layers(network: nn.Module) -> list[nn.Module]:
     return [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
 
 
-class BatchNormTaps:
+class Taps:
+    """Hooks on a network, until they are removed."""
+
+    def __init__(self) -> None:
+        self._handles: list[RemovableHandle] = []
+
+    def remove(self) -> None:
+        """Take the hooks off the network."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+
+class BatchNormTaps(Taps):
     """Taps on every BatchNorm layer of a network: after each forward pass, the moments of what each layer was given.
 
     Raises:
@@ -29,11 +45,18 @@ class BatchNormTaps:
         layers = batchnorm_layers(network)
         if not layers:
             raise ValueError(f"{type(network).__name__} has no BatchNorm layer, so no statistics to align images with")
+        super().__init__()
         self._batch_stats: list[Moments] = []
         self._running_stats: list[Moments] = []
-        network.register_forward_pre_hook(self._clear)
+        self._handles.append(network.register_forward_pre_hook(self._clear))
         for layer in layers:
-            layer.register_forward_pre_hook(self._tap)
+            self._handles.append(layer.register_forward_pre_hook(self._tap, with_kwargs=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {
+            "_batch_stats": [],
+            "_running_stats": [],
+        }  # which may be in a graph, and cannot be copied
 
     def take(self) -> tuple[list[Moments], list[Moments]]:
         """The moments of the newest forward pass, which are then forgotten, or their graph would outlive the round.
@@ -49,8 +72,8 @@ class BatchNormTaps:
     def _clear(self, network: nn.Module, args: tuple[Tensor, ...]) -> None:
         self._batch_stats, self._running_stats = [], []
 
-    def _tap(self, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self._batch_stats.append(_Moments.apply(args[0]))
+    def _tap(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._batch_stats.append(_Moments.apply(input_of(layer, args, kwargs)))
         self._running_stats.append((layer.running_mean, layer.running_var))  # type: ignore[arg-type]
 
 
@@ -78,7 +101,7 @@ class _Moments(torch.autograd.Function):
         return torch.addcmul(offset.view(shape), x, slope.view(shape)).to(x.dtype)
 
 
-class PatchTaps:
+class PatchTaps(Taps):
     """Taps on how a network tells the patches of an image apart.
 
     Read are the outputs of the self-attention modules, as PSAQ-ViT takes them (Li et al., ECCV 2022), which are the
@@ -91,6 +114,7 @@ class PatchTaps:
     """
 
     def __init__(self, network: nn.Module) -> None:
+        super().__init__()
         self._patches: list[Tensor] = []
         self._prefix = int(getattr(network, "num_prefix_tokens", 0))
         attention = [m for m in network.modules() if _attends(m) and sum(map(_attends, m.modules())) == 1]
@@ -99,11 +123,14 @@ class PatchTaps:
             raise ValueError(
                 f"{type(network).__name__} has no attention, no LayerNorm and no GroupNorm, so no patches to compare"
             )
-        network.register_forward_pre_hook(self._clear)
+        self._handles.append(network.register_forward_pre_hook(self._clear))
         for module in attention:
-            module.register_forward_hook(self._tap_attention)
+            self._handles.append(module.register_forward_hook(self._tap_attention))
         for norm in norms if not attention else ():
-            norm.register_forward_pre_hook(self._tap_norm)
+            self._handles.append(norm.register_forward_pre_hook(self._tap_norm, with_kwargs=True))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_patches": []}  # in a graph, they cannot be copied
 
     def take(self) -> list[Tensor]:
         """Of the newest forward pass, tensors (images, patches, channels) in the order they were reached.
@@ -120,9 +147,9 @@ class PatchTaps:
         x = output[0] if isinstance(output, Sequence) else output
         self._tap(x[:, self._prefix :] if x.ndim == 3 else x)
 
-    def _tap_norm(self, norm: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def _tap_norm(self, norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         channel_axis = 1 if isinstance(norm, nn.GroupNorm | LayerNorm2d) else -1
-        self._tap(args[0].movedim(channel_axis, -1))
+        self._tap(input_of(norm, args, kwargs).movedim(channel_axis, -1))
 
     def _tap(self, x: Tensor) -> None:
         if x.ndim < 3:  # pooled

@@ -158,7 +158,13 @@ class _Stored:
             self.node.replace_input_with(position, self._initializer(name, array))
 
     def _initializer(self, name: str, array: NDArray[Any]) -> ir.Value:
-        value = ir.Value(name=f"{self.layer}.{name}", const_value=ir.tensor(array, name=f"{self.layer}.{name}"))
+        """One for all places where the layer runs; layers of equal weights share them, but not their biases."""
+        full_name = f"{self.layer}.{name}"
+        while (known := self.graph.initializers.get(full_name)) is not None:
+            if np.array_equal(known.const_value.numpy(), array):
+                return known
+            full_name += "'"
+        value = ir.Value(name=full_name, const_value=ir.tensor(array, name=full_name))
         value.shape, value.dtype = value.const_value.shape, value.const_value.dtype
         self.graph.register_initializer(value)
         return value

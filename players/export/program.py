@@ -15,7 +15,8 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from players.quantization.integers import Integers, IntegerWeight, integers_of, keep_integers, round_to_grid
 from players.quantization.layers import layer_bits, weight_quantizer
 from players.quantization.precision import quantizable_layers
-from players.quantization.quantizers import ActivationQuantizer, TakenWeights
+from players.quantization.quantizers import ActivationQuantizer
+from players.quantization.taken import TakenWeights
 
 _ATEN = torch.ops.aten
 _LAYERS = {
@@ -71,12 +72,11 @@ class FixedRounding(nn.Module):
 
 def integer_copy(quantized: nn.Module) -> nn.Module:
     """A copy on the CPU that keeps its weights as integers and rounds by :func:`round_to_grid`; the same function."""
-    network = copy.deepcopy(quantized).cpu().eval().requires_grad_(False)
+    network, bits = copy.deepcopy(quantized).cpu().eval().requires_grad_(False), layer_bits(quantized)
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, ActivationQuantizer):
                 setattr(module, name, FixedRounding(child) if child.observed else nn.Identity())
-    bits = layer_bits(network)
     for name, layer in quantizable_layers(network).items():
         if (integers := integers_of(layer)) is not None:
             keep_integers(layer, integers, bits[name].weight)
@@ -153,7 +153,10 @@ def fold(network: nn.Module, layer_name: str, batchnorm_name: str) -> None:
     bits = layer.parametrizations.weight[0].bits
     keep_integers(layer, _times(integers, factor, bits, channel_axis=1 if transposed else 0), bits)
     layer.bias = nn.Parameter(shift.float(), requires_grad=False)
-    network.set_submodule(batchnorm_name, rest)
+    for module in list(network.modules()):  # it may have several names
+        for name, child in module.named_children():
+            if child is batchnorm:
+                setattr(module, name, rest)
 
 
 def _times(integers: Integers, factor: Tensor, bits: int, channel_axis: int) -> Integers:

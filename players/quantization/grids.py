@@ -51,6 +51,11 @@ class Grid(NamedTuple):
         """The lowest and the highest level."""
         return -self.zero_point * self.scale, (2**self.bits - 1 - self.zero_point) * self.scale
 
+    def beside(self, x: Tensor, channel_axis: int | None) -> "Grid":
+        """The grid with ``scale`` and ``zero_point`` in a shape that broadcasts against ``x``."""
+        shape = [-1 if axis == channel_axis else 1 for axis in range(x.ndim)]
+        return self._replace(scale=self.scale.reshape(shape), zero_point=self.zero_point.reshape(shape))
+
     def round(self, x: Tensor, channel_axis: int | None = None) -> Tensor:
         """``x`` at the nearest levels; same shape and dtype.
 

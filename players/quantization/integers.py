@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from players.quantization.grids import Grid, round_to_levels
 from players.quantization.layers import weight_quantizer
 from players.quantization.precision import FULL_PRECISION, Layer
-from players.quantization.quantizers import LayerWeight
+from players.quantization.quantizers import LayerWeight, WeightQuantizer
 
 
 @torch.library.custom_op("zerosum::dequantize", mutates_args=())
@@ -92,8 +92,8 @@ def integers_of(layer: Layer) -> Integers | None:
     kept: Tensor = layer.parametrizations.weight.original  # type: ignore
     if isinstance(quantizer, IntegerWeight):
         return Integers(kept, quantizer.scale, quantizer.zero_point)
-    grid = quantizer.grid_of(kept)
-    shape = [-1 if axis == quantizer.channel_axis else 1 for axis in range(len(quantizer.shape))]
-    scale, zero_point = grid.scale.reshape(shape), grid.zero_point.reshape(shape)
-    levels = torch.round(quantizer.rounded(kept).reshape(quantizer.shape) / scale) + zero_point
+    assert isinstance(quantizer, WeightQuantizer)
+    rounded = quantizer.rounded(kept).reshape(quantizer.shape)
+    scale, zero_point, _ = quantizer.grid_of(kept).beside(rounded, quantizer.channel_axis)
+    levels = torch.round(rounded / scale) + zero_point
     return Integers(levels.to(torch.uint8), scale, zero_point.to(torch.uint8))

@@ -15,24 +15,36 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from players.arguments import input_name
+from players.backbones import InputSpace
 from players.quantization.precision import FULL_PRECISION, Bits, assign_bits, quantizable_layers
 from players.quantization.quantizers import ActivationQuantizer, LayerWeight, Scheme, WeightQuantizer
 from players.quantization.sums import quantize_sums
+from players.statistics import Taps
 
 
-def _enter_layer(layer: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _enter_layer(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     layer.parametrizations.weight[0].in_layer = True
-    return (layer.input_quantizer(args[0]), *args[1:])
+    if args:
+        return (layer.input_quantizer(args[0]), *args[1:]), kwargs
+    name = input_name(layer, kwargs)
+    return args, kwargs if name is None else kwargs | {name: layer.input_quantizer(kwargs[name])}
 
 
-def _leave_layer(layer: Any, args: tuple[Tensor, ...], output: Tensor) -> None:
+def _leave_layer(layer: Any, args: tuple[Any, ...], output: Any) -> None:
     layer.parametrizations.weight[0].in_layer = False
 
 
-def quantize(network: nn.Module, bits: Bits | Mapping[str, Bits], scheme: Scheme | None = None) -> nn.Module:
+def quantize(
+    network: nn.Module,
+    bits: Bits | Mapping[str, Bits],
+    scheme: Scheme | None = None,
+    space: InputSpace | None = None,
+) -> nn.Module:
     """A quantized copy of ``network``: every Conv and Linear layer's weight, and what enters the layer.
 
-    Activation ranges come from :func:`calibrate`. The network itself stays as it was; the copy's state dict holds the
+    Activation ranges come from :func:`calibrate`. The network itself stays as it was, and taps on it stay
+    there; the copy's state dict holds the
     full-precision weights (under ``parametrizations.weight.original``) and the ranges (``low``, ``high`` of
     ``parametrizations.weight.0`` and ``input_quantizer``), and loads into another copy made with the same bits and
     scheme.
@@ -41,14 +53,16 @@ def quantize(network: nn.Module, bits: Bits | Mapping[str, Bits], scheme: Scheme
         bits: of all layers, as :func:`assign_bits` gives them (it keeps the network's own input at 8 bits or more), or
             those of each layer by name.
         scheme: default: asymmetric grids, minmax per channel for weights, ema for activations.
+        space: what the network takes; default: what its timm config says. Quantized sums need one of the two.
 
     Raises:
-        ValueError: bits out of range, a network with no Conv or Linear layer, or ``bits`` that do not name its layers.
+        ValueError: bits out of range, a network with no Conv or Linear layer, ``bits`` that do not name its layers, or
+            quantized sums of a network with no ``space`` and no timm config.
     """
     scheme = scheme or Scheme()
     if isinstance(bits, Bits):
-        bits = assign_bits(network, bits)
-    quantized = copy.deepcopy(network)
+        bits = assign_bits(network, bits, space=space)
+    quantized = _untapped_copy(network)
     layers = quantizable_layers(quantized)
     if bits.keys() != layers.keys():
         raise ValueError(f"bits for {', '.join(bits)}; expected them for {', '.join(layers)}")
@@ -59,14 +73,23 @@ def quantize(network: nn.Module, bits: Bits | Mapping[str, Bits], scheme: Scheme
             symmetric = scheme.activation_grid == "symmetric"
             inputs = ActivationQuantizer(bits[name].activation, scheme.activation_range, symmetric)
             layer.input_quantizer = inputs.to(layer.weight.device)
-            layer.register_forward_pre_hook(_enter_layer)
+            layer.register_forward_pre_hook(_enter_layer, with_kwargs=True)
             layer.register_forward_hook(_leave_layer, always_call=True)
         if min(bits[name]) < FULL_PRECISION:
             quantizer = WeightQuantizer(layer, bits[name].weight, scheme, inputs)
             parametrize.register_parametrization(layer, "weight", quantizer)
     if scheme.sums == "quantized":
-        quantize_sums(quantized, scheme)
+        quantize_sums(quantized, scheme, space)
     return quantized
+
+
+def _untapped_copy(network: nn.Module) -> nn.Module:
+    copies: dict[int, Any] = {}
+    network = copy.deepcopy(network, copies)
+    for copied in list(copies.values()):
+        if isinstance(copied, Taps):
+            copied.remove()
+    return network
 
 
 def layer_bits(quantized: nn.Module) -> dict[str, Bits]:

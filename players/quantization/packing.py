@@ -2,7 +2,7 @@
 
 Of a layer ``L`` whose weight has b < 32 bits: ``L.weight.levels`` (uint8, the b-bit levels one after another, most
 significant bit first), ``L.weight.scale`` and ``L.weight.zero_point``, which broadcast against the weight: it is
-``scale * (level - zero_point)``. Everything else is stored as it is.
+``scale * (level - zero_point)``. Everything else is stored as it is; a tensor of several names, under the first.
 """
 
 from collections.abc import Mapping
@@ -42,6 +42,8 @@ def unpack(packed: Tensor, bits: int, shape: torch.Size) -> Tensor:
 def packed_state(quantized: nn.Module) -> dict[str, Tensor]:
     """The tensors to store of a network that :func:`quantize` made."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in quantized.state_dict().items()}
+    for name in _other_names(quantized):
+        del state[name]
     for name, layer in quantizable_layers(quantized).items():
         quantizer, integers = weight_quantizer(layer), integers_of(layer)
         if quantizer is None:
@@ -75,5 +77,13 @@ def load_packed(network: nn.Module, state: Mapping[str, Tensor], bits: Mapping[s
             state |= {f"{name}.parametrizations.weight.{key}": tensor for key, tensor in kept.items()}
         elif weight_quantizer(layer) is not None:
             state[f"{name}.parametrizations.weight.original"] = state.pop(f"{name}.weight")
+    state |= {name: state[first] for name, first in _other_names(quantized).items()}
     quantized.load_state_dict(state)
     return quantized
+
+
+def _other_names(network: nn.Module) -> dict[str, str]:
+    """Of tensors that have several names in the state dict: by each but the first, the first."""
+    first: dict[int, str] = {}
+    named = network.state_dict(keep_vars=True).items()
+    return {name: known for name, tensor in named if (known := first.setdefault(id(tensor), name)) != name}

@@ -10,11 +10,15 @@ from timm.layers import CondConv2d
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from players.backbones import InputSpace
+from players.quantization.tracing import find_ends
+
 FULL_PRECISION = 32
 _INPUT_BITS = 8  # images come in 8 bits
 _OFFERED = 6  # layer names in a message
 
 
+_UNKNOWN = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Bilinear)
 Layer: TypeAlias = _ConvNd | nn.Linear | CondConv2d
 
 
@@ -55,12 +59,19 @@ class Bits(NamedTuple):
 def quantizable_layers(network: nn.Module) -> dict[str, Layer]:
     """The convolutions and linear layers of a network, by name.
 
-    Convolutions of any dimension, transposed and conditional ones too, and subclasses of all. They stand in the order
-    in which the network holds them; the first is taken to be the one that the network's own input enters.
+    Convolutions of any dimension, transposed and conditional ones too, and subclasses of all, in the order in which the
+    network holds them.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are none, or the network has modules that multiply with matrices of their own.
     """
+    for name, module in network.named_modules():
+        if isinstance(module, _UNKNOWN):
+            kind = next(kind.__name__ for kind in type(module).__mro__ if kind.__module__.startswith("torch."))
+            raise ValueError(
+                f"{name or 'the network'} is an nn.{kind}, whose matrices cannot be quantized; "
+                "expected Conv and Linear layers in its place"
+            )
     layers = {name: module for name, module in network.named_modules() if isinstance(module, Layer)}
     if not layers:
         raise ValueError(f"nothing to quantize: {type(network).__name__} has no Conv and no Linear layer")
@@ -68,26 +79,34 @@ def quantizable_layers(network: nn.Module) -> dict[str, Layer]:
 
 
 def assign_bits(
-    network: nn.Module, bits: Bits, overrides: Sequence[str] = (), first_last: Bits | None = None
+    network: nn.Module,
+    bits: Bits,
+    overrides: Sequence[str] = (),
+    first_last: Bits | None = None,
+    space: InputSpace | None = None,
 ) -> dict[str, Bits]:
     """The bits of every quantizable layer of ``network``, by its name.
 
     Args:
-        bits: of all layers. The first layer's activation, the network's own input, is kept at 8 bits or more.
+        bits: of all layers. The network's own input is kept at 8 bits or more, in each layer that it enters before it
+            has been through another. Which these are, one forward pass tells; of a network whose input is not known,
+            the layer that it holds first is taken for the one.
         overrides: ``"PATTERN=w<bits>a<bits>"`` each; the pattern is a layer's name, in which ``*`` stands for anything,
             ``?`` for any one character. They hold against ``bits`` and ``first_last``, for the network's input too.
-        first_last: of the first layer and of the last.
+        first_last: of the layers that the network's input enters, and of the one that runs last.
+        space: what the network takes; default: what its timm config says, if there is one.
 
     Raises:
         ValueError: an override of another form, bits out of range, a pattern that names no layer, or two patterns that
             want different bits for one layer.
     """
-    names = list(quantizable_layers(network))
+    layers = quantizable_layers(network)
+    names, ends = list(layers), find_ends(network, layers, space)
     assigned = dict.fromkeys(names, bits)
     if first_last is not None:
-        assigned[names[0]] = assigned[names[-1]] = first_last
-    first = assigned[names[0]]
-    assigned[names[0]] = first._replace(activation=max(first.activation, _INPUT_BITS))
+        assigned |= dict.fromkeys((*ends.entered, ends.last), first_last)
+    for name in ends.entered:
+        assigned[name] = assigned[name]._replace(activation=max(assigned[name].activation, _INPUT_BITS))
 
     wanted: dict[str, tuple[str, Bits]] = {}
     for override in overrides:

@@ -1,12 +1,15 @@
-"""Estimators of the range that a grid should cover, by name."""
+"""Where a grid lies: estimators of the range that it should cover, and what the names of ranges stand for."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from players.quantization.grids import Grid
+from players.quantization.rounding import LearnedScale, Nearest, Rounding
 
 WeightRange = Literal["minmax", "pairwise", "percentile", "mse", "lsq"]
 ActivationRange = Literal["minmax", "ema", "percentile", "mse", "lsq"]
@@ -16,6 +19,7 @@ _SHARES = torch.linspace(1, 0.2, 41).tolist()
 _BOTH_ENDS = [(share, share) for share in _SHARES]
 _EITHER_END = _BOTH_ENDS + [(1.0, share) for share in _SHARES] + [(share, 1.0) for share in _SHARES]
 _SAMPLES = 2**14
+_MOMENTUM = 0.9
 
 
 def minmax(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
@@ -60,24 +64,6 @@ def mse(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
     return best_low, best_high
 
 
-_ESTIMATORS: dict[str, Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]] = {
-    "minmax": minmax,
-    "ema": minmax,
-    "pairwise": pairwise,
-    "percentile": percentile,
-    "mse": mse,
-    "lsq": mse,
-}
-
-
-def find_range(name: WeightRange | ActivationRange, x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
-    """The range (low, high), each (rows,), of every row of ``x`` (rows, values) for a grid of ``bits`` bits.
-
-    ``ema`` is minmax of one batch; ``lsq`` starts from mse. For ``pairwise``, input channels of a weight are innermost.
-    """
-    return _ESTIMATORS[name](x, bits, symmetric)
-
-
 def sample(x: Tensor) -> Tensor:
     """(1, n) values that stand for all of ``x`` where a range is looked for: all, or some 16,384 and the outermost."""
     values = x.reshape(1, -1)
@@ -85,3 +71,54 @@ def sample(x: Tensor) -> Tensor:
         return values
     chosen = torch.randint(values.shape[1], (_SAMPLES,), generator=torch.Generator().manual_seed(0))
     return torch.cat([values[:, chosen.to(x.device)], torch.stack(values.aminmax()).reshape(1, 2)], dim=1)
+
+
+def widest(kept: Tensor, found: Tensor, seen: int, outermost: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Let an end of a range be the outermost of all batches, the newest of ``seen`` included."""
+    kept.lerp_(outermost(found, kept) if seen > 1 else found, 1)
+
+
+def average(kept: Tensor, found: Tensor, seen: int, outermost: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Let an end of a range be a moving average over batches, corrected for its start: (1 - m) / (1 - m^t) is the
+    newest one's share, 1 for the first."""
+    kept.lerp_(found, (1 - _MOMENTUM) / (1 - _MOMENTUM**seen))
+
+
+@dataclass(frozen=True)
+class Range:
+    """Where a grid lies.
+
+    Args:
+        find: the range (low, high), each (rows,), of every row of (rows, values) for a grid of so many bits, symmetric
+            or not. Of a weight, input channels are innermost.
+        follows: a weight's range is found anew as the weight changes, not kept from the start.
+        batches: what becomes of an end of an activation's range as batches are observed.
+        whole: all of a batch is looked at, not a sample.
+    """
+
+    find: Callable[[Tensor, int, bool], tuple[Tensor, Tensor]]
+    follows: bool = False
+    batches: Callable[[Tensor, Tensor, int, Callable[[Tensor, Tensor], Tensor]], None] = average
+    whole: bool = False
+
+    def observe(self, x: Tensor, low: Tensor, high: Tensor, seen: int, bits: int, symmetric: bool) -> None:
+        """Take a batch of activations, the newest of ``seen``, into the range ``low`` … ``high``, in place."""
+        found_low, found_high = self.find(x.reshape(1, -1) if self.whole else sample(x), bits, symmetric)
+        self.batches(low, found_low.to(low.dtype), seen, torch.minimum)
+        self.batches(high, found_high.to(high.dtype), seen, torch.maximum)
+
+
+WAYS: dict[str, tuple[Callable[[], Range], Callable[[], Rounding]]] = {
+    "minmax": (partial(Range, minmax, follows=True, batches=widest, whole=True), Nearest),
+    "pairwise": (partial(Range, pairwise, follows=True), Nearest),
+    "ema": (partial(Range, minmax, whole=True), Nearest),
+    "percentile": (partial(Range, percentile), Nearest),
+    "mse": (partial(Range, mse), Nearest),
+    "lsq": (partial(Range, mse), LearnedScale),
+}
+"""What the names of ranges stand for: where a grid lies, and how values come to its levels."""
+
+
+def find_range(name: WeightRange | ActivationRange, x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
+    """The range (low, high), each (rows,), of every row of ``x`` (rows, values); see :class:`Range`."""
+    return WAYS[name][0]().find(x, bits, symmetric)

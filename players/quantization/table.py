@@ -12,9 +12,10 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from players.quantization.grids import Grid
+from players.quantization.integers import integers_of
 from players.quantization.layers import float_weight, layer_bits, weight_quantizer
 from players.quantization.packing import packed_state
-from players.quantization.precision import FULL_PRECISION, Bits, quantizable_layers
+from players.quantization.precision import FULL_PRECISION, Bits, Layer, quantizable_layers
 from players.quantization.quantizers import ActivationQuantizer, Scheme
 
 Range = tuple[float, float]
@@ -90,10 +91,10 @@ def describe_layers(original: nn.Module, quantized: nn.Module, images: Tensor, s
         weight_range = weight_sqnr = activation_range = None
         quantizer, inputs = weight_quantizer(layer), getattr(layer, "input_quantizer", None)
         if quantizer is not None and quantizer.bits < FULL_PRECISION:
-            weight_range = _span(quantizer.grid_of(weight))
+            weight_range = _weight_range(layer, quantizer.grid_of(weight))
             weight_sqnr = sqnr(weight, quantizer.rounded(weight))
         if inputs is not None and inputs.observed:
-            activation_range = _span(inputs.grid())
+            activation_range = _activation_range(inputs)
         ranges, ratios = (weight_range, activation_range), (weight_sqnr, activation_sqnr.get(name))
         stored = _bytes(tensor for key, tensor in state.items() if key.startswith(f"{name}."))
         rows.append(
@@ -129,9 +130,21 @@ def _activation_sqnr(quantized: nn.Module, images: Tensor) -> dict[str, float]:
     return found
 
 
-def _span(grid: Grid) -> Range:
-    low, high = grid.range
-    return low.min().item(), high.max().item()
+def _weight_range(layer: Layer, grid: Grid) -> Range:
+    """From the lowest level to the highest, of channels that are not all zero; the others' grids say nothing."""
+    integers = integers_of(layer)
+    assert integers is not None
+    others = [axis for axis, size in enumerate(integers.scale.shape) if size == 1]
+    used = (integers.levels != integers.zero_point).sum(others, keepdim=True) > 0
+    lowest, highest = (end.reshape(integers.scale.shape)[used] for end in grid.range)
+    return (lowest.min().item(), highest.max().item()) if used.any() else (0.0, 0.0)
+
+
+def _activation_range(quantizer: ActivationQuantizer) -> Range:
+    grid, low, high = quantizer.grid(), quantizer.low.clamp(max=0), quantizer.high.clamp(min=0)
+    if high - low >= torch.finfo(low.dtype).tiny * 2**grid.bits:  # or there is nothing to lay a grid over
+        low, high = grid.range
+    return low.item(), high.item()
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -186,3 +186,45 @@ def test_the_digits_network_is_shipped_and_scores_on_digits_it_never_saw():
     assert len(labels) == 540
     assert accuracy(ranked, labels)["top1"] > 98
     assert isinstance(network, nn.Module)
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("conv1.weight", lambda x: (100 * x).to(torch.int8), "conv1.weight holds torch.int8, expected torch.float32"),
+        ("conv1.weight", lambda x: x > 0, "holds torch.bool"),
+        ("conv1.weight", lambda x: x + 1j, "holds torch.complex64"),
+        ("conv1.weight", lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "holds quantized torch.qint8"),
+        ("conv1.weight", lambda x: x.to_sparse(), "holds sparse torch.float32"),
+        ("conv1.weight", lambda x: x.double() * 1e300, "not finite"),
+        ("bn1.running_var", lambda x: -x, "bn1.running_var has negative values, and is a variance"),
+        ("bn1.num_batches_tracked", lambda x: x + 0.5, "num_batches_tracked holds torch.float32, expected torch.int64"),
+        ("bn1.num_batches_tracked", lambda x: x + 1j, "num_batches_tracked holds torch.complex64"),
+        ("linear.bias", lambda x: x[:0], r"linear.bias has shape \(0,\), expected \(10,\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*quantize")
+def test_numbers_of_another_kind_are_refused_by_name(resnet20, tmp_path, key, change, message):
+    state = resnet20.state_dict()
+    torch.save(state | {key: change(state[key])}, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=message):
+        load_backbone("cifar_resnet20", tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_floats_of_another_width_and_counts_as_floats_load(resnet20, tmp_path, dtype):
+    torch.save({key: value.to(dtype) for key, value in resnet20.state_dict().items()}, tmp_path / "weights.pth")
+    loaded = load_backbone("cifar_resnet20", tmp_path / "weights.pth")
+    assert torch.equal(loaded.conv1.weight, resnet20.conv1.weight.to(dtype).float())
+    assert loaded.conv1.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("classes", [0, -1])
+def test_fewer_than_one_class_is_refused(classes):
+    with pytest.raises(ValueError, match=rf"with {classes} classes: expected 1 or more \(--num-classes\)"):
+        load_backbone("cifar_resnet20", "random", num_classes=classes)
+
+
+def test_a_network_that_does_not_say_what_it_takes():
+    with pytest.raises(ValueError, match=r"Linear does not say what input it takes .* give space=InputSpace"):
+        input_space(nn.Linear(2, 2))

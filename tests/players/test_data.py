@@ -5,7 +5,7 @@ from PIL import Image
 from timm.data import ImageNetInfo
 from torch import nn
 
-from players import batch_that_fits, input_space, load_backbone, load_data
+from players import InputSpace, batch_that_fits, input_space, load_backbone, load_data
 from players.data import Digits, class_names
 
 
@@ -82,3 +82,18 @@ def test_batches_are_sized_to_memory():
     network.pretrained_cfg = {"input_size": (1, 16, 16)}
     network.register_parameter("on", nn.Parameter(torch.zeros(1)))
     assert batch_that_fits(network) == 2**30 // (4 * 4 * (16 * 64) ** 2)
+
+
+def test_any_module_with_an_input_space(tmp_path):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).train()
+    space = InputSpace(1, (8, 8), (0.5,), (0.25,))
+    assert batch_that_fits(network, space=space) == 128
+    images, _ = next(iter(load_data("digits", network, 32, space)))
+    assert images.shape == (32, 1, 8, 8)
+    assert (images.amin(), images.amax()) == (-2, 2)
+    assert network.training
+    for refused in (load_data, lambda _, network: batch_that_fits(network)):
+        with pytest.raises(ValueError, match="Sequential does not say what input it takes"):
+            refused("digits", network)
+    with pytest.raises(ValueError, match="10 classes, and the network has 9"):
+        load_data("digits", nn.Sequential(nn.Flatten(), nn.Linear(64, 9)), space=space)

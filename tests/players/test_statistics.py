@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from players import BatchNormTaps, PatchTaps, batchnorm_layers, load_backbone
+from players import BatchNormTaps, Bits, PatchTaps, batchnorm_layers, load_backbone, quantize
 from tests.strategies import seeds
 
 
@@ -110,3 +110,52 @@ def test_patches_of_feature_maps_have_their_channels_last():
 def test_a_network_with_nothing_to_tap_is_refused():
     with pytest.raises(ValueError, match="no attention, no LayerNorm and no GroupNorm"):
         PatchTaps(nn.Sequential(nn.Linear(2, 2)))
+
+
+def hooks(network):
+    return sum(len(module._forward_pre_hooks) + len(module._forward_hooks) for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("taps", "network"),
+    [
+        (BatchNormTaps, lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))),
+        (PatchTaps, lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(1, 4))),
+        (PatchTaps, lambda: nn.Sequential(nn.Linear(3, 4), Attention())),
+    ],
+)
+def test_taps_are_removed_and_a_quantized_copy_has_none(taps, network):
+    network = network()
+    network.register_forward_hook(lambda module, args, output: None)  # somebody else's
+    tapped, images = taps(network), torch.randn(2, 3, 3, 3, requires_grad=True)
+    network(images)  # what the taps hold is in a graph
+    quantized = quantize(network, Bits(4, 32))
+    assert hooks(quantized) == 1
+    assert hooks(network) > 1
+    quantized(images)
+    taken = tapped.take()
+    assert len(taken[0]) > 0
+    tapped.remove()
+    tapped.remove()
+    assert hooks(network) == 1
+    network(images)
+    assert len(tapped.take()[0] if taps is BatchNormTaps else tapped.take()) == 0
+
+
+def test_layers_called_by_keyword_are_tapped():
+    class Keyword(nn.Module):
+        def __init__(self, norm):
+            super().__init__()
+            self.norm = norm
+
+        def forward(self, x):
+            return self.norm(input=x)
+
+    network, x = Keyword(nn.BatchNorm2d(2)), torch.randn(2, 2, 3, 3)
+    taps = BatchNormTaps(network)
+    network(x=x)
+    torch.testing.assert_close(taps.take()[0][0][0], x.mean(dim=(0, 2, 3)))
+    network = Keyword(nn.GroupNorm(1, 2))
+    patches = PatchTaps(network)
+    network(x)
+    assert torch.equal(patches.take()[0], x.flatten(2).mT)

@@ -4,7 +4,6 @@ import math
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import strategies as st
 from timm.layers import CondConv2d
 from torch import nn
 from torch.nn import functional as F
@@ -12,8 +11,7 @@ from torch.nn import functional as F
 from players import Bits, Scheme, assign_bits, calibrate, fake_quantize, layer_bits, quantize
 from players.quantization.layers import float_weight
 from players.quantization.packing import load_packed, packed_state
-from players.quantization.quantizers import ActivationQuantizer
-from tests.strategies import bit_widths, normal, seeds
+from tests.strategies import bit_widths
 
 
 def small_network():
@@ -76,37 +74,6 @@ def test_state_dict_and_deepcopy_round_trip():
     again.load_state_dict(quantized.state_dict())
     assert torch.equal(again(images), quantized(images))
     assert torch.equal(copy.deepcopy(quantized)(images), quantized(images))
-
-
-@given(seeds, st.integers(1, 12))
-def test_the_range_is_a_corrected_moving_average(seed, batches):
-    """No batch counts for more than its share: constant batches give their own range after any number of them."""
-    quantizer = ActivationQuantizer(4)
-    quantizer.observing = True
-    x = normal(seed, batches, 50, dtype=torch.float32)
-    for batch in x:
-        quantizer(batch)
-    share = torch.tensor([0.9 ** (batches - 1 - i) for i in range(batches)])
-    torch.testing.assert_close(quantizer.low, (share * x.amin(1)).sum(0, keepdim=True) / share.sum())
-    torch.testing.assert_close(quantizer.high, (share * x.amax(1)).sum(0, keepdim=True) / share.sum())
-
-
-def test_ranges_are_kept_after_calibration_and_observed_afresh_in_the_next():
-    quantized = quantize(small_network(), Bits(4, 4))
-    calibrate(quantized, [torch.randn(4, 1, 4, 4)])
-    high = quantized[4].input_quantizer.high.clone()
-    quantized(100 * torch.randn(4, 1, 4, 4))
-    assert torch.equal(quantized[4].input_quantizer.high, high)
-    calibrate(quantized, [torch.zeros(4, 1, 4, 4)])
-    assert quantized[0].input_quantizer.high == 0
-
-
-def test_before_calibration_activations_pass_unchanged():
-    network, images = small_network(), torch.randn(2, 1, 4, 4)
-    quantized = quantize(network, Bits(32, 4))
-    assert torch.equal(quantized(images), network(images))
-    quantized.load_state_dict(quantize(network, Bits(32, 4)).state_dict())
-    assert torch.equal(quantized(images), network(images))
 
 
 def test_nothing_to_quantize_and_bad_widths_are_refused():
@@ -228,16 +195,6 @@ def test_minmax_follows_a_weight_that_moves_and_other_ranges_are_kept():
             float_weight(layer).mul_(3)
         after = layer.parametrizations.weight[0].grid_of(float_weight(layer)).scale
         torch.testing.assert_close(after, before * 3 if follows else before)
-
-
-@given(seeds, st.integers(1, 8))
-def test_minmax_of_activations_is_that_of_all_batches(seed, batches):
-    quantizer = ActivationQuantizer(4, "minmax")
-    quantizer.observing = True
-    x = normal(seed, batches, 50, dtype=torch.float32)
-    for batch in x:
-        quantizer(batch)
-    assert (quantizer.low.item(), quantizer.high.item()) == (x.min().item(), x.max().item())
 
 
 @given(bit_widths, bit_widths)

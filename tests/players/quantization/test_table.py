@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from players import Bits, Scheme, assign_bits, calibrate, describe_layers, load_backbone, quantize, save_quantized
 from players.quantization.table import sqnr
@@ -76,3 +77,18 @@ def test_it_is_written_and_drawn(tmp_path):
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "16×3×3×3" in text
     assert "layer3.2.conv2" in text
+
+
+@pytest.mark.parametrize("scheme", [Scheme(), Scheme("lsq", "symmetric", "per-tensor", "lsq")], ids=str)
+def test_what_is_all_zero_has_a_range_of_zero(scheme):
+    network = nn.Sequential(nn.Conv2d(1, 3, 1, bias=False), nn.Conv2d(3, 2, 1), nn.Conv2d(2, 2, 1))
+    with torch.no_grad():
+        network[0].weight.zero_()
+        network[2].weight[0] = 0
+        network[2].weight[1] = 0.5
+    images = torch.randn(2, 1, 4, 4)
+    quantized = quantize(network, Bits(4, 4), scheme)
+    calibrate(quantized, [images])
+    first, second, third = describe_layers(network, quantized, images, scheme).rows
+    assert first.weight_range == second.activation_range == (0, 0)
+    assert third.weight_range[1] == pytest.approx(0.5, rel=0.2)

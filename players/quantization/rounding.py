@@ -1,0 +1,83 @@
+"""How values come to the levels of a grid."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from players.quantization.grids import Grid, round_to_levels
+
+if TYPE_CHECKING:
+    from players.quantization.quantizers import ActivationQuantizer, Quantizer
+
+
+class Rounding:
+    """A part of a quantizer. What it learns is the quantizer's: parameters and buffers that :meth:`register` gives it.
+
+    ``keeps_grid``: what is learned belongs to one grid, so that the range of a weight is kept, even one that follows.
+    """
+
+    keeps_grid = False
+
+    def register(self, quantizer: "Quantizer", rows: int, values: Tensor | None) -> None:
+        """Give ``quantizer`` what is learned, for a grid of ``rows`` elements; its values come later.
+
+        Args:
+            values: of a weight, in the shape that :meth:`round` is given; None for activations.
+        """
+
+    def start(self, quantizer: "Quantizer", grid: Grid, values: Tensor | None) -> None:
+        """Begin to learn anew, from a grid that was just found."""
+
+    def levels(self, quantizer: "Quantizer", grid: Grid) -> Grid:
+        """The grid with what is learned of it."""
+        return grid
+
+    def round(
+        self, quantizer: "Quantizer", x: Tensor, grid: Grid, channel_axis: int | None, values_a_scale: int
+    ) -> Tensor:
+        """``x`` at levels of ``grid``, which :meth:`levels` gave; same shape and dtype.
+
+        Args:
+            channel_axis: the axis of ``x`` that a grid of (channels,) belongs to; None for a grid of one element.
+            values_a_scale: how many values share one scale (of a batch: those of one sample).
+        """
+        raise NotImplementedError
+
+    def round_input(self, quantizer: "ActivationQuantizer", x: Tensor) -> Tensor:
+        """:meth:`round` for a batch of activations."""
+        return self.round(quantizer, x, quantizer.grid(), None, x.numel() // max(1, len(x)))
+
+
+class Nearest(Rounding):
+    """To the nearest level (:meth:`Grid.round`)."""
+
+    def round(
+        self, quantizer: "Quantizer", x: Tensor, grid: Grid, channel_axis: int | None, values_a_scale: int
+    ) -> Tensor:
+        return grid.round(x, channel_axis)
+
+    def round_input(self, quantizer: "ActivationQuantizer", x: Tensor) -> Tensor:
+        return round_to_levels(x, *quantizer.numbers(), quantizer.bits)
+
+
+class LearnedScale(Rounding):
+    """To the nearest level of a scale that is learned (:meth:`Grid.round_learning`)."""
+
+    keeps_grid = True
+
+    def register(self, quantizer: "Quantizer", rows: int, values: Tensor | None) -> None:
+        quantizer.scale = nn.Parameter(torch.ones(rows))
+
+    def start(self, quantizer: "Quantizer", grid: Grid, values: Tensor | None) -> None:
+        with torch.no_grad():
+            quantizer.scale.copy_(grid.scale)
+
+    def levels(self, quantizer: "Quantizer", grid: Grid) -> Grid:
+        # A step too far would turn the grid around.
+        return grid._replace(scale=quantizer.scale.clamp(min=torch.finfo(quantizer.scale.dtype).tiny))
+
+    def round(
+        self, quantizer: "Quantizer", x: Tensor, grid: Grid, channel_axis: int | None, values_a_scale: int
+    ) -> Tensor:
+        return grid.round_learning(x, values_a_scale, channel_axis)

@@ -1,0 +1,102 @@
+"""A rounding is a part: another one is a class, and a line in the table."""
+
+import copy
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import Adam
+
+from players import Bits, Scheme, calibrate, layer_bits, load_backbone, load_quantized, quantize, save_quantized
+from players.quantization import quantizable_layers
+from players.quantization.packing import load_packed, packed_state
+from players.quantization.ranges import WAYS, Range, minmax, mse
+from players.quantization.rounding import LearnedScale, Nearest, Rounding
+
+
+class LearnedRounding(Rounding):
+    """Whether a weight goes up or down is learned (AdaRound; Nagel et al., ICML 2020), until ``hard`` is set."""
+
+    keeps_grid = True
+
+    def register(self, quantizer, rows, values):
+        quantizer.upwards = nn.Parameter(torch.zeros_like(values))
+        quantizer.register_buffer("hard", torch.tensor(False))
+
+    def start(self, quantizer, grid, values):
+        scaled = values / grid.beside(values, quantizer.channel_axis).scale
+        share = (scaled - scaled.floor() + 0.1) / 1.2
+        with torch.no_grad():
+            quantizer.upwards.copy_(share.logit(1e-4))
+
+    def round(self, quantizer, x, grid, channel_axis, values_a_scale):
+        scale, zero_point, bits = grid.beside(x, channel_axis)
+        soft = (torch.sigmoid(quantizer.upwards) * 1.2 - 0.1).clamp(0, 1)
+        upwards = torch.where(quantizer.hard, soft.round(), soft)
+        return scale * ((x.detach() / scale).floor() + upwards).clamp(-zero_point, 2**bits - 1 - zero_point)
+
+
+@pytest.fixture
+def _learned_rounding(monkeypatch):
+    monkeypatch.setitem(WAYS, "adaround", (partial(Range, mse), LearnedRounding))
+
+
+SCHEMES = [Scheme("adaround"), Scheme("adaround", "symmetric", "per-tensor"), Scheme("adaround", sums="quantized")]
+
+
+@pytest.mark.usefixtures("_learned_rounding")
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_a_learned_rounding_is_trained_rounded_saved_and_loaded(tmp_path, scheme):
+    network, images = load_backbone("digits_resnet8"), torch.randn(32, 1, 8, 8)
+    expected = network(images).detach()
+    quantized, nearest = (quantize(network, Bits(2, 8), how) for how in (scheme, replace(scheme, weight_range="mse")))
+    for rounded in (quantized, nearest):
+        calibrate(rounded, [images])
+
+    def error(rounded):
+        return (rounded(images) - expected).square().mean()
+
+    learned = [p for name, p in quantized.named_parameters() if name.endswith("upwards")]
+    assert len(learned) == len(quantizable_layers(quantized))
+    optimizer = Adam(learned, 0.05)
+    for step in range(60):
+        soft = torch.cat([torch.sigmoid(v).flatten() for v in learned])
+        decided = 1 - (2 * soft - 1).abs().pow(8 if step < 30 else 2)
+        optimizer.zero_grad()
+        (error(quantized) + 0.1 * (step > 20) * decided.mean()).backward()
+        optimizer.step()
+    for name, buffer in quantized.named_buffers():
+        if name.endswith("hard"):
+            buffer.fill_(True)
+    with torch.no_grad():
+        assert error(quantized) < 0.7 * error(nearest)
+        for layer in quantizable_layers(quantized).values():
+            assert len(layer.weight.unique()) <= 4 * (
+                len(layer.weight) if scheme.weight_granularity != "per-tensor" else 1
+            )
+        assert torch.equal(copy.deepcopy(quantized)(images), quantized(images))
+        again = quantize(network, Bits(2, 8), scheme)
+        again.load_state_dict(quantized.state_dict())
+        assert torch.equal(again(images), quantized(images))
+        loaded = load_packed(network, packed_state(quantized), layer_bits(quantized), scheme)
+        assert torch.equal(loaded(images), quantized(images))
+        save_quantized(tmp_path / "q.safetensors", quantized, "digits_resnet8", scheme)
+        assert torch.equal(load_quantized(tmp_path / "q.safetensors")(images), quantized(images))
+
+
+@pytest.mark.parametrize("find", [minmax, mse])
+@pytest.mark.parametrize("rounding", [Nearest, LearnedScale])
+def test_any_range_goes_with_any_rounding(monkeypatch, find, rounding):
+    monkeypatch.setitem(WAYS, "composed", (partial(Range, find, follows=find is minmax), rounding))
+    network, images = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), torch.randn(8, 1, 8, 8)
+    quantized = quantize(network, Bits(4, 4), Scheme("composed", activation_range="composed"))
+    calibrate(quantized, [images, images])
+    output = quantized(images)
+    output.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in quantized.parameters())
+    assert (output - network(images)).norm() < 0.5 * network(images).norm()
+    again = quantize(network, Bits(4, 4), Scheme("composed", activation_range="composed"))
+    again.load_state_dict(quantized.state_dict())
+    assert torch.equal(again(images), output)
