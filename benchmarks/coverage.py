@@ -17,9 +17,9 @@ from rich.progress import track
 from timm.models import _registry
 from torch import Tensor, nn
 
-import players.backbones  # noqa: F401 (registers this project's networks, which are no family of timm's)
-from players import Bits, calibrate, quantize
-from players.quantization.precision import Layer
+import zerosum.players.backbones  # noqa: F401 (registers this project's networks, which are no family of timm's)
+from zerosum.players import Bits, calibrate, quantize
+from zerosum.players.quantization.precision import Layer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "coverage.md"
 SIZES = (64, 128)

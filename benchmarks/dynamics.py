@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from recipes.common.payoffs import Array
 from tests.strategies import normal
 from tests.zerosum.games import Quadratic, position, vector_game
 from zerosum import (
@@ -33,6 +32,7 @@ from zerosum import (
     make_dynamics,
     matrix_game,
 )
+from zerosum.recipes.common.payoffs import Array
 
 STEPS = [2 ** -(i / 2) for i in range(-3, 15)]  # times 1 / |J|
 ADJUSTMENTS = [0.3, 1.0, 3.0]  # times 1 / |J|, of consensus and symplectic play
@@ -140,8 +140,10 @@ def measure_cost() -> None:
 
     one, two = perceptron(64, 64), perceptron(64, 1)
     game: Game = Game(
-        maximizer=Player("two", two, SGD(two.parameters(), 1e-4), "maximize"),
-        minimizer=Player("one", one, SGD(one.parameters(), 1e-4), "minimize"),
+        players=(
+            Player("two", two, SGD(two.parameters(), 1e-4), "maximize"),
+            Player("one", one, SGD(one.parameters(), 1e-4), "minimize"),
+        ),
         play=lambda z: (two(torch.tanh(z)), two(one(z))),
         payoff=lambda play: (play[0] - play[1]).mean() - play[1].square().mean(),
         sample=lambda: torch.randn(512, 64),

@@ -14,10 +14,10 @@ import torch
 from rich.progress import track
 
 from benchmarks.coverage import LARGEST, families, images_for, smallest
-from players import Bits, Scheme, calibrate, layer_bits, quantize
-from players.export.onnx_file import load_onnx, save_onnx
-from players.export.program import integer_network, trace
-from players.storage import Description
+from zerosum.players import Bits, Scheme, calibrate, layer_bits, quantize
+from zerosum.players.export.onnx_file import load_onnx, save_onnx
+from zerosum.players.export.program import integer_network, trace
+from zerosum.players.storage import Description
 
 FAMILIES = {
     "byobnet": "test_byobnet",

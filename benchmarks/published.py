@@ -13,15 +13,15 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.optim import SGD, Adam
 
-from objectives import adaptability_band, agreement_loss, bn_alignment, calibration_loss, disagreement_loss
-from players import Grid, batchnorm_layers
-from players.generator import DoublingConv2d
-from players.quantization.layers import float_weight, weight_quantizer
-from players.quantization.precision import FULL_PRECISION, quantizable_layers
-from players.quantization.quantizers import ActivationQuantizer
-from players.statistics import Moments
-from recipes.adasg import Config
-from recipes.common.data_free import Setting
+from zerosum.objectives import adaptability_band, agreement_loss, bn_alignment, calibration_loss, disagreement_loss
+from zerosum.players import Grid, batchnorm_layers
+from zerosum.players.generator import DoublingConv2d
+from zerosum.players.quantization.layers import float_weight, weight_quantizer
+from zerosum.players.quantization.precision import FULL_PRECISION, quantizable_layers
+from zerosum.players.quantization.quantizers import ActivationQuantizer
+from zerosum.players.statistics import Moments
+from zerosum.recipes.adasg import Config
+from zerosum.recipes.common.data_free import Scene
 
 
 class _Doubling(nn.Module):
@@ -54,20 +54,20 @@ class _WeightRounding(nn.Module):
 
 
 class PublishedRound:
-    """Plays rounds with copies of the networks of ``setting``, whose Q has its activation ranges.
+    """Plays rounds with copies of the networks of ``scene``, whose Q has its activation ranges.
 
     Of the options of ``config`` it knows the step sizes and the weights of the terms; grids are the default ones.
     """
 
-    def __init__(self, setting: Setting, config: Config) -> None:
-        self.setting, self.config = setting, config
-        self.generator = copy.deepcopy(setting.generator).to(memory_format=torch.contiguous_format)
+    def __init__(self, scene: Scene, config: Config) -> None:
+        self.scene, self.config = scene, config
+        self.generator = copy.deepcopy(scene.source.module).to(memory_format=torch.contiguous_format)
         for i, stage in enumerate(self.generator.stages):
             if isinstance(stage, DoublingConv2d):
                 self.generator.stages[i] = _Doubling(stage)
-        self.teacher = without_hooks(setting.teacher)
-        self.student = without_hooks(setting.teacher)
-        ours = quantizable_layers(setting.student)
+        self.teacher = without_hooks(scene.pair.teacher)
+        self.student = without_hooks(scene.pair.teacher)
+        ours = quantizable_layers(scene.pair.student)
         for name, layer in quantizable_layers(self.student).items():
             weights, inputs = weight_quantizer(ours[name]), getattr(ours[name], "input_quantizer", None)
             layer.weight.data.copy_(float_weight(ours[name]))
@@ -91,7 +91,7 @@ class PublishedRound:
     def play(self) -> None:
         """One round: both players step from the same point, on the same images."""
         config = self.config
-        latents, labels = self.setting.sample()
+        latents, labels = self.scene.source.sample()
         self.adam.zero_grad()
         self.teacher.zero_grad()
         self.batch_stats = []

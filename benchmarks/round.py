@@ -20,11 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.published import PublishedRound, without_hooks
-from players import calibrate
-from recipes.adasg import Config, make_game
-from recipes.common.data_free import Setting
 from zerosum import Simultaneous
 from zerosum.memory import keep_freed_memory
+from zerosum.players import calibrate
+from zerosum.recipes.adasg import Config, make_game
+from zerosum.recipes.common.data_free import scene_of
 
 Precision = Literal["fp32", "bf16"]
 _TURNS = 7
@@ -62,14 +62,14 @@ class Round:
             precision=case.precision,
             compile=case.compile,
         )
-        self.setting = Setting(config)
+        self.scene = scene_of(config)
         with torch.no_grad():
-            calibrate(self.setting.student, [self.setting.generator(*self.setting.sample())])
-        self.unquantized = without_hooks(self.setting.teacher).to(memory_format=torch.channels_last)
-        self.game, self.rule = make_game(self.setting, config), Simultaneous()
+            calibrate(self.scene.pair.student, [self.scene.source.module(*self.scene.source.sample())])
+        self.unquantized = without_hooks(self.scene.pair.teacher).to(memory_format=torch.channels_last)
+        self.game, self.rule = make_game(self.scene, config), Simultaneous()
         self.play: Callable[[], Any] = lambda: self.rule.step(self.game, self.game.players)
         if case.published:
-            self.play = PublishedRound(self.setting, config).play
+            self.play = PublishedRound(self.scene, config).play
 
 
 def seconds(action: Callable[[], Any], times: int = 1) -> float:
@@ -156,23 +156,23 @@ def arithmetic(game: Round) -> Arithmetic:
 
 def breakdown(game: Round) -> dict[str, float]:
     """Seconds that the parts of an engine's round take, each measured by itself."""
-    setting, unquantized = game.setting, game.unquantized
-    drawn = setting.sample()
-    images = setting.generator(*drawn).detach().requires_grad_(True)
+    scene, unquantized = game.scene, game.unquantized
+    drawn = scene.source.sample()
+    images = scene.source.module(*drawn).detach().requires_grad_(True)
 
     def backward(outputs: list[Tensor], wanted: Any) -> Callable[[], Any]:
         towards = [torch.ones_like(x) for x in outputs]
         return lambda: torch.autograd.grad(outputs, wanted, towards, retain_graph=True)
 
-    generated, logits = setting.generator(*drawn), setting.teacher(images)
-    tapped = [logits, *(x for moments in setting.taps.take()[0] for x in moments)]
+    generated, logits = scene.source.module(*drawn), scene.pair.teacher(images)
+    tapped = [logits, *(x for moments in scene.prior.take()[0] for x in moments)]
     actions = {
-        "G forward": lambda: setting.generator(*drawn),
-        "G backward": backward([generated], list(setting.generator.parameters())),
-        "P forward": lambda: setting.teacher(images),
+        "G forward": lambda: scene.source.module(*drawn),
+        "G backward": backward([generated], list(scene.source.module.parameters())),
+        "P forward": lambda: scene.pair.teacher(images),
         "P backward": backward(tapped, images),
     }
-    for name, network in {"Q": unquantized, "quantized Q": setting.student}.items():
+    for name, network in {"Q": unquantized, "quantized Q": scene.pair.student}.items():
         outputs = [network(images)]
         actions |= {
             f"{name} forward": lambda network=network: network(images),

@@ -1,6 +1,6 @@
 """Pure functions of tensors: what players raise and lower."""
 
-from objectives.disagreement import (
+from zerosum.objectives.disagreement import (
     adaptability,
     adaptability_band,
     agreement,
@@ -11,8 +11,8 @@ from objectives.disagreement import (
     entropy,
     normalized_entropy,
 )
-from objectives.patches import patch_entropy_loss, patch_similarity_entropy
-from objectives.statistics import bn_alignment
+from zerosum.objectives.patches import patch_entropy_loss, patch_similarity_entropy
+from zerosum.objectives.statistics import bn_alignment
 
 __all__ = [
     "adaptability",

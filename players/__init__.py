@@ -1,12 +1,12 @@
 """Networks that move, and what is done with them: loaded by name, quantized, measured, saved."""
 
-from players.backbones import InputSpace, input_space, load_backbone
-from players.data import batch_that_fits, load_data
-from players.examination import CLASSES, Examination, accuracy, percent, predict, report
-from players.generator import ConditionalGenerator
-from players.pictures import draw_samples
-from players.progress import progress
-from players.quantization import (
+from zerosum.players.backbones import InputSpace, input_space, load_backbone
+from zerosum.players.data import batch_that_fits, load_data, number_of_classes
+from zerosum.players.examination import CLASSES, Examination, accuracy, percent, predict, report
+from zerosum.players.generator import ConditionalGenerator
+from zerosum.players.pictures import draw_samples
+from zerosum.players.progress import progress
+from zerosum.players.quantization import (
     ActivationRange,
     Bits,
     Granularity,
@@ -24,8 +24,8 @@ from players.quantization import (
     quantizable_layers,
     quantize,
 )
-from players.statistics import BatchNormTaps, PatchTaps, batchnorm_layers
-from players.storage import QUANTIZED, load_quantized, save_quantized
+from zerosum.players.statistics import BatchNormTaps, PatchTaps, batchnorm_layers
+from zerosum.players.storage import QUANTIZED, load_quantized, save_quantized
 
 __all__ = [
     "CLASSES",
@@ -57,6 +57,7 @@ __all__ = [
     "load_backbone",
     "load_data",
     "load_quantized",
+    "number_of_classes",
     "percent",
     "predict",
     "progress",

@@ -13,7 +13,7 @@ from timm.data import resolve_model_data_config
 from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
-from players import small_resnets as small_resnets  # registers its networks with timm
+from zerosum.players import small_resnets as small_resnets  # registers its networks with timm
 
 _HUB_TIMEOUT = 10.0  # seconds until the hub counts as out of reach
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -62,7 +62,7 @@ def load_backbone(
     if weights is None:
         network = _pretrained(name, **options)
     else:
-        checkpoint = None if str(weights) == "random" else _checkpoint(weights)
+        checkpoint = None if str(weights) == "random" else checkpoint_file(weights)
         if checkpoint is not None:
             _check_file(checkpoint)
         network = timm.create_model(name, pretrained=False, **options)
@@ -119,7 +119,13 @@ def _check_hub(name: str, repository: str) -> None:
         ) from error
 
 
-def _checkpoint(weights: str | Path) -> Path:
+def checkpoint_file(weights: str | Path) -> Path:
+    """The file that ``weights`` of :func:`load_backbone` stand for, a path or ``"package:NAME"``.
+
+    Raises:
+        FileNotFoundError: no such package installed.
+        ValueError: it has not one checkpoint.
+    """
     package = str(weights).removeprefix("package:")
     if package == str(weights):
         return Path(weights)

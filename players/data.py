@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose, Grayscale
 
-from players.backbones import InputSpace, input_space
-from players.probe import probe
+from zerosum.players.backbones import InputSpace, input_space
+from zerosum.players.probe import probe
 
 Split = Literal["train", "held-out"]
 Transform = Callable[[Image.Image], Tensor]
@@ -57,7 +57,7 @@ def load_data(
         ValueError: more classes than the network has, or no ``space`` and no timm config.
     """
     transform = evaluation_transform(network, space)
-    classes = _number_of_classes(network, space)
+    classes = number_of_classes(network, space)
     if source == "digits":
         _check_classes(source, 10, classes)
         digits = Digits("held-out", transform)
@@ -93,7 +93,7 @@ def class_names(loader: DataLoader[Any]) -> dict[int, str]:
     return {label_of(rank): name for rank, name in enumerate(images.classes)}
 
 
-def _number_of_classes(network: nn.Module, space: InputSpace | None) -> int:
+def number_of_classes(network: nn.Module, space: InputSpace | None) -> int:
     """What a timm network says, or how many logits another gives."""
     said: Any = getattr(network, "num_classes", None)
     return int(probe(network, space).shape[-1] if said is None else said)

@@ -11,8 +11,8 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from players.data import class_names
-from players.progress import progress
+from zerosum.players.data import class_names
+from zerosum.players.progress import progress
 
 Figures = dict[str, float]
 CLASSES = "classes.csv"
@@ -61,7 +61,7 @@ class Examination:
         images: how many were looked at.
 
     Args:
-        loader: images and labels (:func:`players.load_data`).
+        loader: images and labels (:func:`zerosum.players.load_data`).
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from einops import rearrange
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from players.backbones import InputSpace
+from zerosum.players.backbones import InputSpace
 
 _COLUMNS = 10
 _DESCRIPTION = "Above each image is the label that it was made for, and behind an arrow what the network saw instead."

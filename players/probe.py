@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from players.backbones import InputSpace, input_space
+from zerosum.players.backbones import InputSpace, input_space
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from players.examination import CLASSES
+from zerosum.players.examination import CLASSES
 
 _NAMED = 24  # layers; of more, the figure has numbers
 _CLASSES = 10

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
-from players.arguments import input_of
+from zerosum.players.arguments import input_of
 
 _PATCHES = 64
 Moments = tuple[Tensor, Tensor]

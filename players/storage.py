@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from players.backbones import load_backbone
-from players.quantization import Bits, Scheme, layer_bits, load_packed, packed_state
+from zerosum.players.backbones import load_backbone
+from zerosum.players.quantization import Bits, Scheme, layer_bits, load_packed, packed_state
 
 QUANTIZED = "quantized.safetensors"
 _KEY = "zerosum.quantized"
@@ -30,8 +30,8 @@ class Description(NamedTuple):
 def save_quantized(path: str | Path, network: nn.Module, backbone: str, scheme: Scheme) -> None:
     """Write a network that ``quantize`` made of ``backbone``, with what :func:`load_quantized` needs to know.
 
-    The file holds the quantized weights as packed integers (see :mod:`players.quantization.packing`), activation
-    ranges, and all else in float32.
+    The file holds the quantized weights as packed integers (see :mod:`zerosum.players.quantization.packing`),
+    activation ranges, and all else in float32.
 
     Raises:
         OSError: the file cannot be written.

@@ -8,24 +8,12 @@ layers. A network without them (ViT, Swin, ConvNeXt) must have attention, or els
 the samples are made such that P tells their patches apart (PSAQ-ViT, ECCV 2022).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import Tensor
-from torch.optim import SGD, Adam
-from torch.optim.lr_scheduler import CosineAnnealingLR
-
-from objectives import (
-    adaptability,
-    adaptability_band,
-    agreement_loss,
-    bn_alignment,
-    calibration_loss,
-    disagreement_loss,
-    patch_entropy_loss,
-)
-from recipes.common.data_free import DataFreeOptions, Play, Setting
-from zerosum import Game, Match, Player
+from zerosum import Game
+from zerosum.objectives import adaptability, adaptability_band, agreement_loss, calibration_loss, disagreement_loss
+from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, Play, Scene, scene_of
+from zerosum.runs import Experiment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,50 +49,29 @@ class Config(DataFreeOptions):
             raise ValueError(f"--low {self.low} --high {self.high}: expected a band within 0 to 1, low up to high")
 
 
-def recipe(config: Config) -> Match:
-    """The match of a generator and a quantized copy of ``config.backbone``."""
-    setting = Setting(config)
-    return setting.match(make_game(setting, config))
+def recipe(config: Config) -> Experiment:
+    """A generator and a quantized copy of ``config.backbone``."""
+    scene = scene_of(config)
+    return Keeping(scene).experiment(make_game(scene, config))
 
 
-def make_game(setting: Setting, config: Config) -> Game[Play]:
+def make_game(scene: Scene, config: Config) -> Game[Play]:
     """Their game."""
-    adam = Adam(setting.generator.parameters(), config.generator_lr, betas=(0.5, 0.999), fused=True)
-    sgd = SGD(
-        setting.student.parameters(), config.quantized_lr, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True
-    )
-    terms: dict[str, Callable[[Play], Tensor]] = {
-        "disagreement": lambda play: config.disagreement * disagreement_loss(play.p, play.q, play.labels),
-        "agreement": lambda play: config.agreement * agreement_loss(play.p, play.q, play.labels),
-    }
-    if setting.has_batchnorm:
-        terms["bn_alignment"] = lambda play: config.bn_alignment * bn_alignment(play.batch_stats, play.running_stats)
-    else:
-        terms["patch_entropy"] = lambda play: config.patch_entropy * patch_entropy_loss(play.patches)
-    generator = Player(
-        "generator",
-        setting.generator,
-        adam,
-        "maximize",
+    generator = scene.generator(
+        config.generator_lr,
         surrogate=lambda play: adaptability_band(play.p, play.q, config.low, config.high),
-        terms=terms,
-        growth_limit=100,
+        terms={
+            "disagreement": lambda play: config.disagreement * disagreement_loss(play.p, play.q, play.labels),
+            "agreement": lambda play: config.agreement * agreement_loss(play.p, play.q, play.labels),
+            **scene.natural(getattr(config, scene.prior.name)),
+        },
     )
-    quantized = Player(
-        "quantized network",
-        setting.student,
-        sgd,
-        "minimize",
-        surrogate=lambda play: calibration_loss(play.p, play.q, config.temperature),
-        schedule=CosineAnnealingLR(sgd, max(1, config.rounds - config.warmup_rounds)),
-        sits_out=range(config.warmup_rounds),
-        on_entry=setting.calibrate,
-        growth_limit=10,  # it starts trained
+    quantized = scene.quantized(
+        config.quantized_lr, surrogate=lambda play: calibration_loss(play.p, play.q, config.temperature)
     )
     return Game(
-        maximizer=generator,
-        minimizer=quantized,
-        play=setting.play,
+        players=(generator, quantized),
+        play=scene.play,
         payoff=lambda play: adaptability(play.p, play.q).mean(),
-        sample=setting.sample,
+        sample=scene.source.sample,
     )

@@ -7,6 +7,7 @@ It is a game itself: the network lowers a weighted mean of the classes' losses, 
 classes that go worst (group DRO, Sagawa et al., ICLR 2020).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,10 +21,11 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-import players.backbones  # noqa: F401 (registers digits_resnet8)
-from players import accuracy, load_data, predict
-from players.data import Digits, evaluation_transform
-from zerosum import Game, Match, Options, Outcome, Player, Simultaneous
+import zerosum.players.backbones  # noqa: F401 (registers digits_resnet8)
+from zerosum import Game, Match, Player, Simultaneous
+from zerosum.players import accuracy, load_data, predict
+from zerosum.players.data import Digits, evaluation_transform
+from zerosum.runs import Experiment, Options, Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +60,7 @@ class ClassWeights(nn.Module):
         return (self.logits.softmax(0) * len(self.logits))[labels]
 
 
-def recipe(config: Config) -> Match:
+def recipe(config: Config) -> Experiment:
     """The network against a weighting of the classes."""
     device = config.torch_device
     network = timm.create_model("digits_resnet8", pretrained=False).to(device)
@@ -85,7 +87,7 @@ def recipe(config: Config) -> Match:
         network.train()
         return {"top1": top1}
 
-    def finish(match: Match, folder: Path) -> Outcome:
+    def finish(matches: Mapping[str, Match], folder: Path) -> Outcome:
         save_file(
             {name: value.contiguous() for name, value in network.state_dict().items()}, folder / "network.safetensors"
         )
@@ -96,10 +98,13 @@ def recipe(config: Config) -> Match:
 
     sgd = SGD(network.parameters(), config.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
     game = Game(
-        maximizer=Player("class weights", weights, SGD(weights.parameters(), config.adversary_lr), "maximize"),
-        minimizer=Player("network", network, sgd, "minimize", schedule=CosineAnnealingLR(sgd, max(1, config.rounds))),
+        players=(
+            Player("class weights", weights, SGD(weights.parameters(), config.adversary_lr), "maximize"),
+            Player("network", network, sgd, "minimize", schedule=CosineAnnealingLR(sgd, max(1, config.rounds))),
+        ),
         play=play,
         payoff=lambda play: (play.losses * play.weights).mean(),
         sample=sample,
     )
-    return Match(game, Simultaneous(), config.rounds, measure=measure, measure_every=200, finish=finish)
+    match = Match(game, Simultaneous(), config.rounds, measure=measure, measure_every=200)
+    return Experiment.of(match, finish)

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from zerosum import Contest, DynamicsName, Game, Match, Options, Outcome, Player, make_dynamics
+from zerosum import DynamicsName, Game, Match, Player, make_dynamics
+from zerosum.runs import Experiment, Options, Outcome
 
 MODES, STD, LATENTS = 8, 0.05, 8
 Play = tuple[Tensor, Tensor]  # the discriminator's logits (N,) of real points, and of generated ones
@@ -60,7 +61,7 @@ def perceptron(inputs: int, width: int, outputs: int) -> nn.Sequential:
     )
 
 
-def recipe(config: Config) -> Contest:
+def recipe(config: Config) -> Experiment:
     """The same GAN, from the same start, by each of ``config.dynamics``."""
     device = config.torch_device
     angles = torch.arange(MODES, device=device) * (2 * math.pi / MODES)
@@ -71,7 +72,7 @@ def recipe(config: Config) -> Contest:
         real = centres[chosen] + STD * torch.randn(config.batch_size, 2, device=device)
         return real, torch.randn(config.batch_size, LATENTS, device=device)
 
-    def match(dynamics: DynamicsName) -> Match:
+    def match(dynamics: DynamicsName, played: Mapping[str, Match]) -> Match:
         generator = perceptron(LATENTS, config.width, 2).to(device)
         discriminator = perceptron(2, config.width, 1).to(device)
 
@@ -80,16 +81,18 @@ def recipe(config: Config) -> Contest:
             return discriminator(real).squeeze(1), discriminator(generator(latents)).squeeze(1)
 
         game: Game[Play] = Game(
-            maximizer=Player(
-                "discriminator", discriminator, Adam(discriminator.parameters(), config.lr, (0.5, 0.9)), "maximize"
-            ),
-            minimizer=Player(
-                "generator",
-                generator,
-                Adam(generator.parameters(), config.lr, (0.5, 0.9)),
-                "minimize",
-                surrogate=None if config.saturating else lambda play: -F.logsigmoid(play[1]).mean(),
-                average=AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.99)),  # type: ignore[no-untyped-call]
+            players=(
+                Player(
+                    "discriminator", discriminator, Adam(discriminator.parameters(), config.lr, (0.5, 0.9)), "maximize"
+                ),
+                Player(
+                    "generator",
+                    generator,
+                    Adam(generator.parameters(), config.lr, (0.5, 0.9)),
+                    "minimize",
+                    surrogate=None if config.saturating else lambda play: -F.logsigmoid(play[1]).mean(),
+                    average=AveragedModel(generator, multi_avg_fn=get_ema_multi_avg_fn(0.99)),  # type: ignore[no-untyped-call]
+                ),
             ),
             play=play,
             payoff=lambda play: F.logsigmoid(play[0]).mean() + F.logsigmoid(-play[1]).mean(),
@@ -123,7 +126,7 @@ def recipe(config: Config) -> Contest:
         draw(folder / "rings.png", {name: points(m.game, config) for name, m in matches.items()}, sample()[0])
         return Outcome(figures, table)
 
-    return Contest({name: partial(match, name) for name in config.dynamics}, finish)
+    return Experiment({name: partial(match, name) for name in config.dynamics}, finish, side_by_side=True)
 
 
 @torch.no_grad()

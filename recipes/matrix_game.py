@@ -14,18 +14,10 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
-from recipes.common.payoffs import NAMED, Array, exact_solution, payoff_matrix
-from zerosum import (
-    DynamicsName,
-    Exploitability,
-    Match,
-    Options,
-    Outcome,
-    extragradient_step,
-    make_dynamics,
-    matrix_game,
-)
+from zerosum import DynamicsName, Exploitability, Match, extragradient_step, make_dynamics, matrix_game
 from zerosum.finite import Move
+from zerosum.recipes.common.payoffs import NAMED, Array, exact_solution, payoff_matrix
+from zerosum.runs import Experiment, Options, Outcome
 
 _SHOWN = 12
 
@@ -59,7 +51,7 @@ class Config(Options):
         return {} if self.payoff in NAMED else {"payoff": Path(os.path.expanduser(self.payoff))}
 
 
-def recipe(config: Config) -> Match:
+def recipe(config: Config) -> Experiment:
     """The matrix game from random strategies, until it is solved."""
     payoffs, row_names, column_names = payoff_matrix(config.payoff)
     matrix = torch.from_numpy(payoffs).to(config.torch_device)
@@ -72,7 +64,7 @@ def recipe(config: Config) -> Match:
     row, column = ((p.average if config.average else p.module) for p in game.players)
     criterion = Exploitability(matrix, row, column, every=10, tolerance=config.tolerance)  # type: ignore[arg-type]
 
-    def finish(match: Match, folder: Path) -> Outcome:
+    def finish(matches: Mapping[str, Match], folder: Path) -> Outcome:
         p, q = (strategy().detach().cpu().numpy() for strategy in (row, column))  # type: ignore[misc]
         value = (p @ payoffs @ q).item()
         exploitability = criterion.after(game).figures["exploitability"]
@@ -93,7 +85,8 @@ def recipe(config: Config) -> Match:
         return Outcome(figures, table)
 
     rule = make_dynamics(config.dynamics)
-    return Match(game, rule, config.rounds, criterion, stop_when_stationary=True, finish=finish)
+    match = Match(game, rule, config.rounds, criterion, stop_when_stationary=True)
+    return Experiment.of(match, finish)
 
 
 def draw(

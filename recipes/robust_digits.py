@@ -2,12 +2,12 @@
 
 The perturbation player holds one perturbation a training image, inside an ε-ball, and raises the classifier's loss by
 sign-gradient steps (Madry et al., ICLR 2018; kept from round to round as in Zheng et al., CVPR 2020). Ordinary training
-is the same game with that player sitting out. Both classifiers are then attacked by another: on held-out images, along
+is the same game without that player. Both classifiers are then attacked by another: on held-out images, along
 the margin of the logits, by Adam, from several random starts.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, RMSprop
 
-from zerosum import Alternating, Contest, Game, Match, Options, Outcome, Player, Simultaneous
+from zerosum import Alternating, Game, Match, Player, Simultaneous
 from zerosum.projections import box
+from zerosum.runs import Experiment, Options, Outcome
 
 Play = tuple[Tensor, Tensor]  # logits (N, 10), labels (N,)
 
@@ -78,19 +79,18 @@ def margin(play: Play) -> Tensor:
     return (wrong - logits[right]).clamp(max=1).mean()
 
 
-def attack(classifier: Player, images: Tensor, labels: Tensor, config: Config) -> Tensor:
+def attack(classifier: nn.Module, images: Tensor, labels: Tensor, config: Config) -> Tensor:
     """Perturbed images (N, 1, 8, 8) found from one random start."""
     perturbed = PerturbedImages(images)
     player = perturbations(perturbed, Adam(perturbed.parameters(), config.epsilon / 4), config.epsilon)
     player.place([torch.empty_like(images).uniform_(-config.epsilon, config.epsilon)])
     player.project()
-    waiting = replace(classifier, sits_out=range(config.attack_steps))
-    game: Game[Play] = Game(player, waiting, play=lambda _: (classifier.module(perturbed()), labels), payoff=margin)
+    game: Game[Play] = Game([player], play=lambda _: (classifier(perturbed()), labels), payoff=margin)
     Match(game, Simultaneous(), config.attack_steps).play()
     return perturbed().detach()
 
 
-def recipe(config: Config) -> Contest:
+def recipe(config: Config) -> Experiment:
     """Adversarial and ordinary training, from the same start."""
     device = config.torch_device
     digits = load_digits()
@@ -98,7 +98,7 @@ def recipe(config: Config) -> Contest:
     train, test = (torch.tensor(images, dtype=torch.float32, device=device).unsqueeze(1) for images in split[:2])
     train_labels, test_labels = (torch.tensor(labels, device=device) for labels in split[2:])
 
-    def match(adversarial: bool) -> Match:
+    def match(adversarial: bool, played: Mapping[str, Match]) -> Match:
         network = nn.Sequential(
             *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU()),
             *(nn.Flatten(), nn.Linear(32 * 4 * 4, 64), nn.ReLU(), nn.Linear(64, 10)),
@@ -106,9 +106,9 @@ def recipe(config: Config) -> Contest:
         images = PerturbedImages(train)
         sign = RMSprop(images.parameters(), config.epsilon / 4, alpha=0, eps=1e-30)  # g / |g|
         attacker = perturbations(images, sign, config.epsilon)
+        classifier = Player("classifier", network, Adam(network.parameters(), config.lr), "minimize")
         game: Game[Play] = Game(
-            maximizer=attacker if adversarial else replace(attacker, sits_out=range(config.rounds)),
-            minimizer=Player("classifier", network, Adam(network.parameters(), config.lr), "minimize"),
+            players=[classifier, attacker] if adversarial else [classifier],
             play=lambda _: (network(images()), train_labels),
             payoff=lambda play: F.cross_entropy(*play),
         )
@@ -125,21 +125,22 @@ def recipe(config: Config) -> Contest:
         on_terminal = get_console().is_terminal
         for name, played in matches.items():
             torch.manual_seed(config.seed)
-            classifier = played.game.minimizer
+            classifier = played.game.minimizer.module
             starts = track(range(config.attack_starts), f"attacking: {name}", transient=True, disable=not on_terminal)
             found = [attack(classifier, test, test_labels, config) for _ in starts]
             with torch.no_grad():
-                seen = [classifier.module(images).argmax(dim=1) for images in (test, *found)]
+                seen = [classifier(images).argmax(dim=1) for images in (test, *found)]
             withstood = torch.stack([labels == test_labels for labels in seen]).all(dim=0)
             clean, robust = played.measured[-1][1]["clean"], withstood.double().mean().item() * 100
             figures[name] = {"clean_accuracy": clean, "robust_accuracy": robust}
             shown[name] = (found[-1], seen[-1])
             table.add_row(name, f"{clean:.1f}", f"{robust:.1f}")
-            save_file(classifier.module.state_dict(), folder / name / "classifier.safetensors")
+            save_file(classifier.state_dict(), folder / name / "classifier.safetensors")
         draw(folder / "attacked.png", test, test_labels, shown)
         return Outcome(figures, table)
 
-    return Contest({"adversarial": partial(match, True), "ordinary": partial(match, False)}, finish)
+    stages = {"adversarial": partial(match, True), "ordinary": partial(match, False)}
+    return Experiment(stages, finish, side_by_side=True)
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

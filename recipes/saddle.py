@@ -20,7 +20,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from zerosum import Contest, DynamicsName, Game, GradientNorm, Match, Options, Outcome, Player, make_dynamics
+from zerosum import DynamicsName, Game, GradientNorm, Match, Player, make_dynamics
+from zerosum.runs import Experiment, Options, Outcome
 
 GAMES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "bilinear": lambda x, y: x * y,
@@ -61,15 +62,17 @@ class Number(nn.Module):
         self.value = nn.Parameter(torch.tensor(value, dtype=torch.float64))
 
 
-def recipe(config: Config) -> Contest:
+def recipe(config: Config) -> Experiment:
     """The same game by each of ``config.dynamics``."""
     payoff = GAMES[config.game]
 
-    def match(dynamics: DynamicsName) -> Match:
+    def match(dynamics: DynamicsName, played: Mapping[str, Match]) -> Match:
         x, y = (Number(value).to(config.torch_device) for value in config.start)
         game: Game[tuple[Tensor, Tensor]] = Game(
-            maximizer=Player("x", x, SGD(x.parameters(), config.step), "maximize"),
-            minimizer=Player("y", y, SGD(y.parameters(), config.step), "minimize"),
+            players=(
+                Player("x", x, SGD(x.parameters(), config.step), "maximize"),
+                Player("y", y, SGD(y.parameters(), config.step), "minimize"),
+            ),
             play=lambda _: (x.value, y.value),
             payoff=lambda play: payoff(*play),
         )
@@ -95,7 +98,7 @@ def recipe(config: Config) -> Contest:
             table.add_row(name, f"{x:.3g}", f"{y:.3g}", f"{last:.3g}", f"× {rate:.4f}")
         return Outcome(figures, table)
 
-    return Contest({name: partial(match, name) for name in config.dynamics}, finish)
+    return Experiment({name: partial(match, name) for name in config.dynamics}, finish, side_by_side=True)
 
 
 def path(match: Match) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["recipes.adasg", "recipes.gan_ring", "zerosum.run"])
+_context.set_forkserver_preload(["zerosum.recipes.adasg", "zerosum.recipes.gan_ring", "zerosum.runs.run"])
 
 
 def _run(arguments, log, killed_at):
@@ -18,7 +18,7 @@ def _run(arguments, log, killed_at):
     os.dup2(descriptor, 2)
     if killed_at is not None:
         _kill_within_a_write(*killed_at)
-    from zerosum.run import main
+    from zerosum.runs.run import main
 
     sys.exit(main(arguments))
 

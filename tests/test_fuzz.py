@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from players import load_backbone, load_quantized
-from zerosum.run import main
+from zerosum.players import load_backbone, load_quantized
+from zerosum.runs.run import main
 
 NAME = "digits_resnet8"
 

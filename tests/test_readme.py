@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from zerosum import export
-from zerosum.run import main as play
+from zerosum.runs.run import main as play
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 

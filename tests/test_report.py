@@ -10,9 +10,9 @@ from PIL import Image
 
 from tests.browser import opened, requested
 from zerosum import compare, report
-from zerosum.compare import read_groups, rows
-from zerosum.curves import marks, panels
-from zerosum.run import main as play
+from zerosum.runs.compare import read_groups, rows
+from zerosum.runs.curves import marks, panels
+from zerosum.runs.run import main as play
 
 SHORT = ["adasg", "--rounds", "40", "--warmup", "10", "--gap-every", "5", "--calibration", "2", "--measure-every", "10"]
 

@@ -9,9 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.published import PublishedRound
 from benchmarks.round import Arithmetic
-from recipes.adasg import Config, make_game
-from recipes.common.data_free import Setting
 from zerosum import Simultaneous
+from zerosum.recipes.adasg import Config, make_game
+from zerosum.recipes.common.data_free import scene_of
 
 
 def play(game):
@@ -19,11 +19,11 @@ def play(game):
 
 
 def made(device="cpu", **options):
-    """A setting whose student has its ranges, and its game."""
+    """A scene whose student has its ranges, and its game."""
     config = Config(rounds=20, warmup=0, calibration=4, device=device, **options)
-    setting = Setting(config)
-    setting.calibrate()
-    return config, setting, make_game(setting, config)
+    scene = scene_of(config)
+    scene.calibrate()
+    return config, scene, make_game(scene, config)
 
 
 def parameters(network):
@@ -37,19 +37,19 @@ def test_twenty_rounds_are_those_of_the_plain_round(bits):
     # difference, and Adam makes a step of a gradient that is nothing but rounding (docs/performance.md).
     torch.set_default_dtype(torch.float64)
     try:
-        config, setting, game = made(bits=bits)
-        for network in (setting.generator, setting.teacher, setting.student):
+        config, scene, game = made(bits=bits)
+        for network in (scene.source.module, scene.pair.teacher, scene.pair.student):
             network.double()
-        setting.calibrate()
-        plain = PublishedRound(setting, config)
-        start = {name: value.clone() for name, value in parameters(setting.student).items()}
+        scene.calibrate()
+        plain = PublishedRound(scene, config)
+        start = {name: value.clone() for name, value in parameters(scene.pair.student).items()}
         for round in (lambda: play(game), plain.play):
             torch.manual_seed(1)
             for _ in range(20):
                 round()
     finally:
         torch.set_default_dtype(torch.float32)
-    for engine, published in ((setting.generator, plain.generator), (setting.student, plain.student)):
+    for engine, published in ((scene.source.module, plain.generator), (scene.pair.student, plain.student)):
         torch.testing.assert_close(parameters(engine), parameters(published), rtol=1e-5, atol=1e-9)
     assert any((value - start[name]).norm() > 1e-3 * value.norm() for name, value in parameters(plain.student).items())
 
@@ -61,12 +61,12 @@ def work(action):
 
 
 def test_a_round_computes_each_network_forward_once_and_the_gradients_that_someone_reads():
-    _, setting, game = made()
-    drawn = setting.sample()
-    images = setting.generator(*drawn)
-    generator, teacher = work(lambda: setting.generator(*drawn)), work(lambda: setting.teacher(images))
-    student = work(lambda: setting.student(images))
-    first = work(lambda: setting.student.conv1(images))  # whose input is no player's when the student learns
+    _, scene, game = made()
+    drawn = scene.source.sample()
+    images = scene.source.module(*drawn)
+    generator, teacher = work(lambda: scene.source.module(*drawn)), work(lambda: scene.pair.teacher(images))
+    student = work(lambda: scene.pair.student(images))
+    first = work(lambda: scene.pair.student.conv1(images))  # whose input is no player's when the student learns
     # G: forward, and gradients of inputs and of weights. P: forward, and of inputs. Q: forward, of inputs for each
     # player, and of weights.
     assert work(lambda: play(game)) == 3 * generator + 2 * teacher + 4 * student - first
@@ -98,24 +98,24 @@ def test_a_round_reads_nothing_back_from_the_device():
 
 
 def test_no_graph_outlives_its_round():
-    _, setting, game = made()
+    _, scene, game = made()
     play(game)
-    assert setting.taps.take() == ([], [])
+    assert scene.prior.take() == ([], [])
 
 
 def test_networks_in_bfloat16_play_the_same_game_more_coarsely():
     found = {}
     for precision in ("fp32", "bf16"):
         torch.manual_seed(0)
-        _, setting, game = made(precision=precision)
-        quantizer = setting.student.conv1.parametrizations.weight[0]
-        assert quantizer.grid_of(setting.student.conv1.weight).scale.dtype == torch.float32
+        _, scene, game = made(precision=precision)
+        quantizer = scene.pair.student.conv1.parametrizations.weight[0]
+        assert quantizer.grid_of(scene.pair.student.conv1.weight).scale.dtype == torch.float32
         torch.manual_seed(1)
         drawn = game.play(game.sample())
-        assert {drawn.p.dtype, drawn.q.dtype, drawn.batch_stats[0][0].dtype} == {torch.float32}
+        assert {drawn.p.dtype, drawn.q.dtype, drawn.seen[0][0][0].dtype} == {torch.float32}
         found[precision] = drawn
         play(game)
-        assert all(p.dtype == torch.float32 and p.isfinite().all() for p in setting.student.parameters())
+        assert all(p.dtype == torch.float32 and p.isfinite().all() for p in scene.pair.student.parameters())
     distance = (found["fp32"].p - found["bf16"].p).norm() / found["fp32"].p.norm()
     assert 0 < distance < 0.1
 

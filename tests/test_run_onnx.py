@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from players import Scheme, load_backbone
-from players.data import Digits, evaluation_transform
-from players.export.onnx_file import describe_input
-from players.storage import Description
 from zerosum import export
-from zerosum.run import main as play
+from zerosum.players import Scheme, load_backbone
+from zerosum.players.data import Digits, evaluation_transform
+from zerosum.players.export.onnx_file import describe_input
+from zerosum.players.storage import Description
+from zerosum.runs.run import main as play
 
 SCRIPT = Path(__file__).resolve().parents[1] / "docs" / "run_onnx.py"
 

@@ -1,10 +1,14 @@
 """Two-player min-max games on PyTorch: players, a payoff, dynamics, criteria, and the match that plays them."""
 
+from pathlib import Path
+
+import torch
+from torch import nn
+
 from zerosum.criteria import (
     AllOf,
     AnyOf,
     BalanceGap,
-    BestResponse,
     Criterion,
     DualityGap,
     Exploitability,
@@ -24,6 +28,7 @@ from zerosum.dynamics import (
     Field,
     Lookahead,
     Optimistic,
+    Responding,
     Round,
     Simultaneous,
     SymplecticGradientAdjustment,
@@ -32,50 +37,30 @@ from zerosum.dynamics import (
 )
 from zerosum.finite import MixedStrategy, extragradient_step, matrix_game
 from zerosum.game import Game
-from zerosum.match import Contest, Match, Outcome, Record, Watcher
+from zerosum.match import Match, Record, Watcher
 from zerosum.player import Player, Side, Term
-from zerosum.recipe import Options
-from zerosum.results import load
+from zerosum.response import BestResponse, Response
+from zerosum.transforms import Accumulate, clip_norm
 
+# fmt: off
 __all__ = [
-    "DYNAMICS",
-    "AllOf",
-    "Alternating",
-    "AnyOf",
-    "BalanceGap",
-    "BestResponse",
-    "ConsensusOptimization",
-    "Contest",
-    "Criterion",
-    "Diverged",
-    "DualityGap",
-    "Dynamics",
-    "DynamicsName",
-    "Evaluation",
-    "Exploitability",
-    "Extragradient",
-    "Field",
-    "Game",
-    "GradientNorm",
-    "Lookahead",
-    "Match",
-    "MixedStrategy",
-    "Optimistic",
-    "Options",
-    "Outcome",
-    "Patience",
-    "Player",
-    "Record",
-    "Round",
-    "Side",
-    "Simultaneous",
-    "SymplecticGradientAdjustment",
-    "Term",
-    "Verdict",
-    "Watcher",
-    "evaluate",
-    "extragradient_step",
-    "load",
-    "make_dynamics",
-    "matrix_game",
+    "DYNAMICS", "Accumulate", "AllOf", "Alternating", "AnyOf", "BalanceGap", "BestResponse",
+    "ConsensusOptimization", "Criterion", "Diverged", "DualityGap", "Dynamics", "DynamicsName", "Evaluation",
+    "Exploitability", "Extragradient", "Field", "Game", "GradientNorm", "Lookahead", "Match", "MixedStrategy",
+    "Optimistic", "Patience", "Player", "Record", "Responding", "Response", "Round", "Side", "Simultaneous",
+    "SymplecticGradientAdjustment", "Term", "Verdict", "Watcher", "clip_norm", "evaluate", "extragradient_step",
+    "load", "make_dynamics", "matrix_game",
 ]
+# fmt: on
+
+
+def load(folder: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+    """The module that a finished run was for, in eval mode: of AdaSG, the quantized network.
+
+    Raises:
+        FileNotFoundError: no finished run in ``folder``.
+        ValueError: the run left no module, or what it left is damaged.
+    """
+    from zerosum.runs import results  # the engine needs nothing of runs; this is for who has one
+
+    return results.kind_of(Path(folder)).load(Path(folder), device)

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from zerosum.player import Player, largest_magnitude
+from zerosum.magnitude import largest_magnitude
+from zerosum.player import Player
 
 
 class Diverged(ArithmeticError):
@@ -18,7 +19,7 @@ class Diverged(ArithmeticError):
 
 @torch.no_grad()
 def check_round(
-    round: int, payoff: Tensor, losses: Mapping[str, Mapping[str, Tensor]], movers: Sequence[Player]
+    round: int, payoff: Tensor | None, losses: Mapping[str, Mapping[str, Tensor]], movers: Sequence[Player]
 ) -> None:
     """That the payoff, all losses, and the movers' gradients, parameters and buffers are finite, and that no mover's
     largest parameter has grown beyond its ``growth_limit``.
@@ -32,7 +33,8 @@ def check_round(
     steepest = [player.steepest for player in movers if player.steepest is not None]
     largest = [player.largest for player in movers]
     buffers = [buffer for player in movers for buffer in player.module.buffers() if buffer.is_floating_point()]
-    total: Tensor = sum([*terms, *steepest, *largest, *([largest_magnitude(buffers)] if buffers else [])], payoff)
+    others = [*terms, *steepest, *largest, *([largest_magnitude(buffers)] if buffers else [])]
+    total: Tensor = sum(others, torch.zeros((), dtype=torch.float64) if payoff is None else payoff)
     if not total.isfinite().item():
         _name(round, payoff, losses, movers)
     for player, size in zip(movers, largest, strict=True):
@@ -41,13 +43,15 @@ def check_round(
             raise Diverged(round, f"{player.name!r} runs away: {sizes}")
 
 
-def _name(round: int, payoff: Tensor, losses: Mapping[str, Mapping[str, Tensor]], movers: Sequence[Player]) -> None:
+def _name(
+    round: int, payoff: Tensor | None, losses: Mapping[str, Mapping[str, Tensor]], movers: Sequence[Player]
+) -> None:
     """Losses before gradients before parameters: what came first is what the others came from."""
     for player, own in losses.items():
         for term, value in own.items():
             if not value.isfinite().all():
                 raise Diverged(round, f"the loss {term!r} of {player!r} is not finite")
-    if not payoff.isfinite().all():
+    if payoff is not None and not payoff.isfinite().all():
         raise Diverged(round, "the payoff is not finite")
     for mover in movers:
         if mover.steepest is not None and not mover.steepest.isfinite():

@@ -95,8 +95,7 @@ def matrix_game(
     row = player("row", payoffs.shape[0], "maximize")
     column = player("column", payoffs.shape[1], "minimize")
     return Game(
-        maximizer=row,
-        minimizer=column,
+        players=(row, column),
         play=lambda _: (row.module(), column.module()),
         payoff=lambda play: play[0] @ payoffs @ play[1],
     )

@@ -5,12 +5,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from rich.console import RenderableType
-
-from zerosum.criteria.base import Criterion, Verdict
+from zerosum.criterion import Criterion, Verdict
 from zerosum.divergence import check_round
 from zerosum.dynamics import Dynamics, Round
 from zerosum.game import Game
@@ -30,30 +27,6 @@ class Record:
     step_sizes: dict[str, float]
     verdict: Verdict | None
     measured: Figures | None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a match was for: figures for ``summary.json``, and the same for a person to read; and the kind of what is
-    left in the run's folder, where it is one that :func:`zerosum.load` takes up (:mod:`zerosum.results`)."""
-
-    figures: dict[str, Any]
-    table: RenderableType
-    result: str | None = None
-
-
-@dataclass(eq=False)
-class Contest:
-    """Matches to be looked at side by side: the same game by several rules, say.
-
-    Args:
-        matches: makes each match, by a name that can be a folder's. They are made and played one after another, each
-            from the run's seed, as if it were alone.
-        finish: writes what the contest leaves behind into a folder, and says what came of the matches played.
-    """
-
-    matches: Mapping[str, Callable[[], "Match"]]
-    finish: Callable[[Mapping[str, "Match"], Path], Outcome]
 
 
 class Watcher:
@@ -85,24 +58,21 @@ class Match:
 
     Args:
         rounds: the limit.
-        criterion: judges the rounds in which both players move, every ``criterion.every`` of them.
+        criterion: judges the rounds in which all players move, every ``criterion.every`` of them.
         stop_when_stationary: end as soon as the criterion holds.
         measure: figures that the game itself never sees (an accuracy on real data), nor the random numbers that they
             took. Taken before the first round,
             when a player comes in, every ``measure_every`` rounds and after the last.
-        best_by: the measured figure whose greatest value marks the best checkpoint, which is kept.
-        draw: draws what the players make into a PNG file (whose ``Description`` a report shows), and leaves the game
-            and its random numbers as they were. Called at the start, in the middle and at the end.
-        finish: writes what the match leaves behind into a folder, and says what came of it.
         watchers: told of every round.
 
     Attributes:
         round: rounds played.
         seconds: spent on them, measurements included.
         measured: (rounds played, figures) of each measurement.
+        entered: the round, counted from 0, in which each player came in first, by its name.
         verdict: the criterion's newest.
         broken: an error broke a round off, so that the players may stand between two rounds.
-        rewinds: how often it was put back because it diverged (:mod:`zerosum.session`).
+        rewinds: how often it was put back because it diverged (as :mod:`zerosum.runs` can).
 
     Raises:
         ValueError: a negative number of rounds, ``measure_every`` below 1, or stopping without a criterion.
@@ -115,13 +85,11 @@ class Match:
     stop_when_stationary: bool = False
     measure: Callable[[], Figures] | None = None
     measure_every: int = 1000
-    best_by: str | None = None
-    draw: Callable[[Path], None] | None = None
-    finish: Callable[["Match", Path], Outcome] | None = None
     watchers: Sequence[Watcher] = ()
     round: int = field(default=0, init=False)
     seconds: float = field(default=0.0, init=False)
     measured: list[tuple[int, Figures]] = field(default_factory=list, init=False)
+    entered: dict[str, int] = field(default_factory=dict, init=False)
     verdict: Verdict | None = field(default=None, init=False)
     broken: bool = field(default=False, init=False)
     rewinds: int = field(default=0, init=False)
@@ -152,14 +120,17 @@ class Match:
         Raises:
             Diverged: a loss, a gradient or a parameter is not finite, or a player ran away; the round does not count.
         """
+        self.game.round = self.round
         if not self._begun:
             self._begun = True
             for player in self.game.players:
                 player.first_largest = player.largest.item()
             self._enter(self.game.movers(0))
             self._take_measure()
+        started: list[Watcher] = []
         try:
             for watcher in self.watchers:
+                started.append(watcher)
                 watcher.on_start(self)
             while not self.over and not self._stopped:
                 record = self._play_round()
@@ -171,7 +142,7 @@ class Match:
             raise
         finally:
             with ExitStack() as ends:  # one that fails keeps none of the others from its own
-                for watcher in reversed(self.watchers):
+                for watcher in reversed(started):
                     ends.callback(watcher.on_end, self)
 
     def _play_round(self) -> Record:
@@ -182,6 +153,7 @@ class Match:
             with kept_random_state():
                 judge.before(self.game)
         step_sizes = {player.name: player.step_size for player in movers}
+        steps = {player: player.steps for player in movers}
         result = self.dynamics.step(self.game, movers)
         check_round(self.round + 1, result.payoff, result.losses, movers)
         for player in movers:
@@ -192,9 +164,10 @@ class Match:
             with kept_random_state():
                 self.verdict = verdict = judge.after(self.game)
         for player in movers:
-            if player.schedule is not None:
-                player.schedule.step()
+            for schedule in player.schedules if player.steps > steps[player] else ():
+                schedule.step()
         self.round += 1
+        self.game.round = self.round
 
         entering = [p for p in self.game.movers(self.round) if p not in movers] if not self.over else []
         self._enter(entering)
@@ -204,12 +177,13 @@ class Match:
         return Record(self.round, result, step_sizes, verdict, measured)
 
     def _judge_of_round(self, movers: int) -> Criterion | None:
-        if self.criterion is None or movers < 2 or self.round % self.criterion.every:
+        if self.criterion is None or movers < len(self.game.players) or self.round % self.criterion.every:
             return None
         return self.criterion
 
     def _enter(self, players: Sequence[Player]) -> None:
         for player in players:
+            self.entered.setdefault(player.name, self.round)
             if player.on_entry is not None:
                 player.on_entry()
                 self.dynamics.on_entry(player)
@@ -241,6 +215,7 @@ class Match:
             "criterion": self.criterion.state_dict() if self.criterion is not None else None,
             "watchers": {name: watcher.state_dict() for name, watcher in self._watchers_by_name()},
             "measured": self.measured,
+            "entered": dict(self.entered),
             "verdict": vars(self.verdict) if self.verdict is not None else None,
             "rewinds": self.rewinds,
             "random": random_state(),
@@ -256,9 +231,10 @@ class Match:
         for name, watcher in self._watchers_by_name():  # some may watch this time, and not that
             watcher.load_state_dict(state["watchers"].get(name, {}))
         self._begun, self.broken = True, False
-        self.round = state["round"]
+        self.round = self.game.round = state["round"]
         self.seconds = state["seconds"]
         self.measured = [(round, dict(figures)) for round, figures in state["measured"]]
+        self.entered = dict(state["entered"])
         self.verdict = Verdict(**state["verdict"]) if state["verdict"] is not None else None
         self.rewinds = state["rewinds"]
         set_random_state(state["random"])

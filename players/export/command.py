@@ -11,11 +11,11 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
-from players.backbones import input_space
-from players.data import load_data
-from players.export.program import float_twin, integer_network, trace
-from players.quantization import Scheme
-from players.storage import QUANTIZED, load_described
+from zerosum.players.backbones import input_space
+from zerosum.players.data import load_data
+from zerosum.players.export.program import float_twin, integer_network, trace
+from zerosum.players.quantization import Scheme
+from zerosum.players.storage import QUANTIZED, load_described
 
 TABLE = "export.json"
 _AGREEMENT = 99.0  # percent of images that --check wants to have the same class
@@ -54,14 +54,14 @@ def export(folder: Path, options: ExportOptions, console: Console) -> bool:
         path = folder / f"quantized.{options.format}"
         aside = path.with_name(f"{path.stem}.part{path.suffix}")
         if onnx_file is None:
-            from players.export.pt2_file import save_pt2
+            from zerosum.players.export.pt2_file import save_pt2
 
             save_pt2(program, aside)
         else:
             onnx_file.save_onnx(program, network, description, options.opset, aside)
     _put(aside, path)
 
-    from players.export import trial
+    from zerosum.players.export import trial
 
     console.print(f"{path}; compared on {images_are}", soft_wrap=True, highlight=False, markup=False)
     if onnx_file is not None and (advice := _advice(description.scheme)):
@@ -89,7 +89,7 @@ def _import_onnx(opset: int) -> Any:
     try:
         import onnxruntime  # noqa: F401 (the comparison needs it)
 
-        from players.export import onnx_file
+        from zerosum.players.export import onnx_file
     except ImportError as error:
         raise ImportError(f"exporting to ONNX needs the package {error.name}; pip install 'zerosum[export]'") from error
     if not onnx_file.LEAST_OPSET <= opset <= onnx_file.NEWEST_OPSET:

@@ -14,16 +14,17 @@ from timm.data import ImageNetInfo, resolve_model_data_config
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from players.export.onnx_graph import onnx_model
-from players.export.program import trace
-from players.quantization import quantizable_layers
-from players.storage import Description
+from zerosum.players.export.onnx_graph import onnx_model
+from zerosum.players.export.program import trace
+from zerosum.players.quantization import quantizable_layers
+from zerosum.players.storage import Description
 
 LEAST_OPSET, NEWEST_OPSET = 18, onnx.defs.onnx_opset_version()
 
 
 def save_onnx(program: ExportedProgram, network: nn.Module, description: Description, opset: int, path: Path) -> None:
-    """Write the program of an integer network (:mod:`players.export.program`) as an ONNX model that says what it takes.
+    """Write the program of an integer network (:mod:`zerosum.players.export.program`) as an ONNX model that says what
+    it takes.
 
     Its input is ``images`` (N, channels, height, width), float32 in normalised input space, its output ``logits``
     (N, classes). Weights are int8 initializers, or packed int4 where they have 4 bits or fewer and the opset has them;

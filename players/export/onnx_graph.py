@@ -16,7 +16,7 @@ from onnxscript import opset18 as op
 from onnxscript import optimizer
 from torch.export import ExportedProgram
 
-from players.quantization import Bits
+from zerosum.players.quantization import Bits
 
 _FOUR_BITS_SINCE = 21  # opset
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -118,8 +118,8 @@ class _Stored:
     """A weight behind its DequantizeLinear ``node``, and what of its layer depends on how it is stored.
 
     Levels are centred on zero, as kernels want weights, in the smallest type that holds them. Where ONNX Runtime's
-    kernels for int8 would overflow (:func:`players.quantization.ranges.pairwise`), 8 bits go into uint8, for which it
-    has exact ones.
+    kernels for int8 would overflow (:func:`zerosum.players.quantization.ranges.pairwise`), 8 bits go into uint8, for
+    which it has exact ones.
     """
 
     def __init__(self, node: ir.Node, bits: Mapping[str, Bits], opset: int) -> None:

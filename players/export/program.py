@@ -12,11 +12,11 @@ from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from players.quantization.integers import Integers, IntegerWeight, integers_of, keep_integers, round_to_grid
-from players.quantization.layers import layer_bits, weight_quantizer
-from players.quantization.precision import quantizable_layers
-from players.quantization.quantizers import ActivationQuantizer
-from players.quantization.taken import TakenWeights
+from zerosum.players.quantization.integers import Integers, IntegerWeight, integers_of, keep_integers, round_to_grid
+from zerosum.players.quantization.layers import layer_bits, weight_quantizer
+from zerosum.players.quantization.precision import quantizable_layers
+from zerosum.players.quantization.quantizers import ActivationQuantizer
+from zerosum.players.quantization.taken import TakenWeights
 
 _ATEN = torch.ops.aten
 _LAYERS = {

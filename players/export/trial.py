@@ -14,10 +14,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from players.backbones import input_space
-from players.examination import percent
-from players.export.program import trace
-from players.progress import progress
+from zerosum.players.backbones import input_space
+from zerosum.players.examination import percent
+from zerosum.players.export.program import trace
+from zerosum.players.progress import progress
 
 Runs: TypeAlias = Callable[[Tensor], Tensor]  # images (N, channels, height, width) → logits (N, classes)
 
@@ -76,7 +76,7 @@ def compare(path: Path, network: nn.Module, twin: nn.Module, loader: DataLoader[
     noise = torch.randn(_RANDOM_IMAGES, space.channels, *space.size, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as temporary:
         if path.suffix == ".onnx":
-            from players.export.onnx_file import load_onnx, save_float_onnx
+            from zerosum.players.export.onnx_file import load_onnx, save_float_onnx
 
             plain = Path(temporary) / "float32.onnx"
             save_float_onnx(twin, noise[:2], opset, plain)

@@ -1,12 +1,12 @@
 """Fake quantization: a network's weights and activations rounded to a few bits, in float arithmetic, differentiably."""
 
-from players.quantization.grids import Grid, fake_quantize
-from players.quantization.layers import calibrate, layer_bits, quantize
-from players.quantization.packing import load_packed, packed_state
-from players.quantization.precision import Bits, assign_bits, quantizable_layers
-from players.quantization.quantizers import Granularity, Scheme, Sums, Symmetry
-from players.quantization.ranges import ActivationRange, WeightRange
-from players.quantization.table import LayerTable, describe_layers
+from zerosum.players.quantization.grids import Grid, fake_quantize
+from zerosum.players.quantization.layers import calibrate, layer_bits, quantize
+from zerosum.players.quantization.packing import load_packed, packed_state
+from zerosum.players.quantization.precision import Bits, assign_bits, quantizable_layers
+from zerosum.players.quantization.quantizers import Granularity, Scheme, Sums, Symmetry
+from zerosum.players.quantization.ranges import ActivationRange, WeightRange
+from zerosum.players.quantization.table import LayerTable, describe_layers
 
 __all__ = [
     "ActivationRange",

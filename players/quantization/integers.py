@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from players.quantization.grids import Grid, round_to_levels
-from players.quantization.layers import weight_quantizer
-from players.quantization.precision import FULL_PRECISION, Layer
-from players.quantization.quantizers import LayerWeight, WeightQuantizer
+from zerosum.players.quantization.grids import Grid, round_to_levels
+from zerosum.players.quantization.layers import weight_quantizer
+from zerosum.players.quantization.precision import FULL_PRECISION, Layer
+from zerosum.players.quantization.quantizers import LayerWeight, WeightQuantizer
 
 
 @torch.library.custom_op("zerosum::dequantize", mutates_args=())

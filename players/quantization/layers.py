@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from players.arguments import input_name
-from players.backbones import InputSpace
-from players.quantization.precision import FULL_PRECISION, Bits, assign_bits, quantizable_layers
-from players.quantization.quantizers import ActivationQuantizer, LayerWeight, Scheme, WeightQuantizer
-from players.quantization.sums import quantize_sums
-from players.statistics import Taps
+from zerosum.players.arguments import input_name
+from zerosum.players.backbones import InputSpace
+from zerosum.players.quantization.precision import FULL_PRECISION, Bits, assign_bits, quantizable_layers
+from zerosum.players.quantization.quantizers import ActivationQuantizer, LayerWeight, Scheme, WeightQuantizer
+from zerosum.players.quantization.sums import quantize_sums
+from zerosum.players.statistics import Taps
 
 
 def _enter_layer(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from players.quantization.integers import Integers, integers_of, keep_integers
-from players.quantization.layers import float_weight, quantize, weight_quantizer
-from players.quantization.precision import FULL_PRECISION, Bits, quantizable_layers
-from players.quantization.quantizers import Scheme, weight_shape
+from zerosum.players.quantization.integers import Integers, integers_of, keep_integers
+from zerosum.players.quantization.layers import float_weight, quantize, weight_quantizer
+from zerosum.players.quantization.precision import FULL_PRECISION, Bits, quantizable_layers
+from zerosum.players.quantization.quantizers import Scheme, weight_shape
 
 _PARTS = ("levels", "scale", "zero_point")
 

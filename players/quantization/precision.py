@@ -10,8 +10,8 @@ from timm.layers import CondConv2d
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
-from players.backbones import InputSpace
-from players.quantization.tracing import find_ends
+from zerosum.players.backbones import InputSpace
+from zerosum.players.quantization.tracing import find_ends
 
 FULL_PRECISION = 32
 _INPUT_BITS = 8  # images come in 8 bits

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from players.quantization.grids import Grid
-from players.quantization.rounding import LearnedScale, Nearest, Rounding
+from zerosum.players.quantization.grids import Grid
+from zerosum.players.quantization.rounding import LearnedScale, Nearest, Rounding
 
 WeightRange = Literal["minmax", "pairwise", "percentile", "mse", "lsq"]
 ActivationRange = Literal["minmax", "ema", "percentile", "mse", "lsq"]

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from players.quantization.grids import Grid, round_to_levels
+from zerosum.players.quantization.grids import Grid, round_to_levels
 
 if TYPE_CHECKING:
-    from players.quantization.quantizers import ActivationQuantizer, Quantizer
+    from zerosum.players.quantization.quantizers import ActivationQuantizer, Quantizer
 
 
 class Rounding:

@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from players.backbones import InputSpace
-from players.probe import probe
-from players.quantization.quantizers import ActivationQuantizer, Scheme
+from zerosum.players.backbones import InputSpace
+from zerosum.players.probe import probe
+from zerosum.players.quantization.quantizers import ActivationQuantizer, Scheme
 
 _BITS = 8
 _ADDITIONS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, operator.add, operator.iadd}

@@ -11,12 +11,12 @@ from rich.box import SIMPLE
 from rich.table import Table
 from torch import Tensor, nn
 
-from players.quantization.grids import Grid
-from players.quantization.integers import integers_of
-from players.quantization.layers import float_weight, layer_bits, weight_quantizer
-from players.quantization.packing import packed_state
-from players.quantization.precision import FULL_PRECISION, Bits, Layer, quantizable_layers
-from players.quantization.quantizers import ActivationQuantizer, Scheme
+from zerosum.players.quantization.grids import Grid
+from zerosum.players.quantization.integers import integers_of
+from zerosum.players.quantization.layers import float_weight, layer_bits, weight_quantizer
+from zerosum.players.quantization.packing import packed_state
+from zerosum.players.quantization.precision import FULL_PRECISION, Bits, Layer, quantizable_layers
+from zerosum.players.quantization.quantizers import ActivationQuantizer, Scheme
 
 Range = tuple[float, float]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
-    from players.quantization.quantizers import ActivationQuantizer
+    from zerosum.players.quantization.quantizers import ActivationQuantizer
 
 
 class TakenWeight(Tensor):

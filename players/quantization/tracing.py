@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from players.arguments import input_of
-from players.backbones import InputSpace, input_space
-from players.probe import probe
+from zerosum.players.arguments import input_of
+from zerosum.players.backbones import InputSpace, input_space
+from zerosum.players.probe import probe
 
 _PRODUCTS = {
     *(F.linear, F.bilinear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d),

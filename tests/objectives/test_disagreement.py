@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from objectives import (
+from tests.strategies import logits, normal, pairs, seeds
+from zerosum.objectives import (
     adaptability,
     adaptability_band,
     agreement,
@@ -17,7 +18,6 @@ from objectives import (
     entropy,
     normalized_entropy,
 )
-from tests.strategies import logits, normal, pairs, seeds
 
 SCALARS = {
     "band": lambda p, q, labels: adaptability_band(p, q),

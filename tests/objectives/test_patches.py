@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives import patch_entropy_loss, patch_similarity_entropy
 from tests.strategies import normal, seeds
+from zerosum.objectives import patch_entropy_loss, patch_similarity_entropy
 
 patches = st.builds(normal, seeds, st.integers(1, 3), st.integers(2, 12), st.integers(1, 6))
 bandwidths = st.sampled_from([0.05, 0.1, 0.3])

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from objectives import bn_alignment
 from tests.strategies import normal, seeds
+from zerosum.objectives import bn_alignment
 
 
 @st.composite

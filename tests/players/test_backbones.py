@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import nn
 
-from players import accuracy, input_space, load_backbone, load_data, predict
+from zerosum.players import accuracy, input_space, load_backbone, load_data, predict
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from PIL import Image
 from timm.data import ImageNetInfo
 from torch import nn
 
-from players import InputSpace, batch_that_fits, input_space, load_backbone, load_data
-from players.data import Digits, class_names
+from zerosum.players import InputSpace, batch_that_fits, input_space, load_backbone, load_data
+from zerosum.players.data import Digits, class_names
 
 
 def folder_of(path, *classes, size=(40, 36)):

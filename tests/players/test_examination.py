@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from torch import nn
 
-from players import Examination, accuracy, predict, report
-from players.examination import interval
+from zerosum.players import Examination, accuracy, predict, report
+from zerosum.players.examination import interval
 
 LOGITS = torch.tensor([[9.0, 8, 7, 6, 5, 4, 3]]).repeat(4, 1)  # ranks the classes 0, 1, 2, …
 LABELS = torch.tensor([0, 4, 5, 6])

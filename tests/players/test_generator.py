@@ -4,9 +4,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from players import ConditionalGenerator
-from players.generator import DoublingConv2d
 from tests.strategies import seeds
+from zerosum.players import ConditionalGenerator
+from zerosum.players.generator import DoublingConv2d
 
 conditionings = pytest.mark.parametrize("conditioning", ["embedding", "batchnorm"])
 

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from torch import nn
 
-from players import BatchNormTaps, Bits, PatchTaps, batchnorm_layers, load_backbone, quantize
 from tests.strategies import seeds
+from zerosum.players import BatchNormTaps, Bits, PatchTaps, batchnorm_layers, load_backbone, quantize
 
 
 def test_moments_of_what_each_layer_was_given():

@@ -2,7 +2,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from players import Bits, Scheme, calibrate, load_backbone, load_quantized, quantize, save_quantized
+from zerosum.players import Bits, Scheme, calibrate, load_backbone, load_quantized, quantize, save_quantized
 
 
 def test_one_call_brings_the_network_back(tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from recipes.adasg import Config
+from zerosum.recipes.adasg import Config
 
 
 @pytest.mark.parametrize("band", [(0.9, 0.1), (float("nan"), 0.8), (0.3, float("nan")), (-0.1, 0.8), (0.3, 1.1)])

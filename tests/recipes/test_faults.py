@@ -1,20 +1,13 @@
 """No command ends in a traceback, whatever fails where; what was reached is kept."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from tests.processes import finish, lines, start
-from zerosum import checkpoints, compare, export, report
-from zerosum.run import main
+from tests.processes import lines
+from zerosum import compare, export, report
+from zerosum.runs import checkpoints
+from zerosum.runs.run import main
 
 FAILING = """
 import os
@@ -25,7 +18,8 @@ from torch import nn
 from torch.optim import SGD
 from PIL import Image
 from rich.table import Table
-from zerosum import Contest, Game, Match, Options, Outcome, Player, Simultaneous, Watcher
+from zerosum import Game, Match, Player, Simultaneous, Watcher
+from zerosum.runs import Experiment, Options, Outcome, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +66,19 @@ def recipe(config):
         Image.new("RGB", (4, 4)).save(path)
         fail(config, "draw")
 
-    def finish(match, folder):
+    def finish(matches, folder):
         (folder / "left.txt").write_text("half", encoding="utf-8")
         fail(config, "finish")
         if config.at == "table" and not os.environ.get("MENDED"):
             return Outcome({"figure": 1.0}, object.__new__(Broken))
         return Outcome({"figure": 1.0}, Table("[red]x[/red]", title="[1, 2]"))
 
-    return Match(
+    match = Match(
         Game(
-            maximizer=Player("x", x, SGD(x.parameters(), 0.1), "maximize"),
-            minimizer=Player("y", y, SGD(y.parameters(), 0.1), "minimize", sits_out=range(1), on_entry=entry),
+            players=(
+                Player("x", x, SGD(x.parameters(), 0.1), "maximize"),
+                Player("y", y, SGD(y.parameters(), 0.1), "minimize", sits_out=range(1), on_entry=entry),
+            ),
             play=lambda _: (x.weight, y.weight),
             payoff=payoff,
         ),
@@ -90,10 +86,9 @@ def recipe(config):
         config.rounds,
         measure=measure,
         measure_every=2,
-        draw=draw,
-        finish=finish,
         watchers=[Fails(config)],
     )
+    return Experiment.of(Stage(match, draw), finish)
 
 
 class Broken:
@@ -161,21 +156,21 @@ def test_a_run_whose_finish_failed_has_its_account_and_is_no_finished_one(failin
 
 
 def test_a_picture_of_the_game_that_fails(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("zerosum.session.draw_game", lambda *_: 1 / 0)
+    monkeypatch.setattr("zerosum.runs.session.draw_game", lambda *_: 1 / 0)
     assert main(["matrix_game", "--out", str(tmp_path / "run")]) == 0
     assert "ZeroDivisionError" in capsys.readouterr().err
     assert "the picture of the game" in json.loads((tmp_path / "run" / "summary.json").read_text())["failed"][0]
 
 
 CONTEST = """
-from recipes.saddle import Config, recipe as play
-from zerosum import Contest
+from zerosum.recipes.saddle import Config, recipe as play
+from zerosum.runs import Experiment
 
 def recipe(config):
     made = play(config)
-    def second():
+    def second(played):
         raise ValueError("no second match")
-    return Contest({"optimistic": made.matches["optimistic"], "second": second}, made.finish)
+    return Experiment({"optimistic": made.stages["optimistic"], "second": second}, made.finish)
 """
 
 
@@ -189,7 +184,7 @@ def test_where_there_is_nothing_whole_to_go_back_to(tmp_path, capsys, monkeypatc
     def damaged(folder):
         raise checkpoints.Damaged("all is damaged")
 
-    monkeypatch.setattr("zerosum.watchers.checkpoints._whole", damaged)
+    monkeypatch.setattr("zerosum.runs.watchers.checkpoints._whole", damaged)
     options = ["--rounds", "30", "--warmup", "4", "--calibration", "1", "--quantized-lr", "300"]
     assert main(["adasg", *options, "--on-divergence", "rewind", "--out", str(tmp_path / "run")]) == 3
     error = capsys.readouterr().err
@@ -201,7 +196,7 @@ def test_a_folder_of_events_that_cannot_be_written(tmp_path, capsys, monkeypatch
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("zerosum.watchers.journal.Journal.on_start", full)
+    monkeypatch.setattr("zerosum.runs.watchers.journal.Journal.on_start", full)
     assert main(["saddle", "--tensorboard", "--rounds", "2", "--out", str(tmp_path / "run")]) == 4
     assert "No space left" in capsys.readouterr().err
 
@@ -212,13 +207,13 @@ def test_ctrl_c_anywhere(tmp_path, capsys, monkeypatch):
 
     for place in (
         "recipe.load",
-        "session.play",
+        "session.Session.play",
         "report.write_report",
         "compare.read_groups",
         "export.results.kind_of",
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(f"zerosum.{place}", interrupt)
+            patch.setattr(f"zerosum.runs.{place}", interrupt)
             command = {"report": report.main, "compare": compare.main, "export": export.main}.get(
                 place.partition(".")[0]
             )
@@ -233,89 +228,6 @@ def test_what_nobody_expected_of_the_other_commands(command, tmp_path, capsys, m
         raise RuntimeError("two\nlines")
 
     for place in ("report.write_report", "compare.read_groups", "export.results.kind_of"):
-        monkeypatch.setattr(f"zerosum.{place}", fail)
+        monkeypatch.setattr(f"zerosum.runs.{place}", fail)
     assert command.main([str(tmp_path)]) == 1
     assert "RuntimeError: two lines (" in capsys.readouterr().err
-
-
-def test_commands_in_threads(tmp_path):
-    with ThreadPoolExecutor(2) as threads:
-        runs = [["matrix_game", "--seed", str(seed), "--out", str(tmp_path / str(seed))] for seed in range(2)]
-        assert list(threads.map(main, runs)) == [0, 0]
-        folders = [str(tmp_path / "0"), str(tmp_path / "1")]
-        assert threads.submit(report.main, folders[:1]).result() == 0
-        assert threads.submit(compare.main, [*folders, "--out", str(tmp_path / "out")]).result() == 0
-    assert threading.active_count() == 1
-
-
-def test_starts_at_once_leave_one_run_in_a_folder_and_a_folder_for_each(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    logs = [tmp_path / f"log{n}" for n in range(3)]
-    processes = [
-        start(log, "gan_ring", "--rounds", "60", "--out", tmp_path / "run", "--seed", n) for n, log in enumerate(logs)
-    ]
-    ends = [finish(process, log) for process, log in zip(processes, logs, strict=True)]
-    assert sorted(code for code, _ in ends) == [0, 2, 2]
-    winner = [code for code, _ in ends].index(0)
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["options"]["seed"] == winner
-    assert "Traceback" not in "".join(out for _, out in ends)
-
-    class Then:
-        now = staticmethod(lambda: __import__("datetime").datetime(2026, 1, 1))
-
-    monkeypatch.setattr("zerosum.folder.datetime", Then)
-    for _ in range(3):
-        assert main(["matrix_game"]) == 0
-    names = {path.name for path in (tmp_path / "runs").iterdir()}
-    assert names == {"matrix_game-20260101-000000" + end for end in ("", "-2", "-3")}
-
-
-def command(*arguments):
-    return [sys.executable, "-m", "zerosum.run", *map(str, arguments)]
-
-
-@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
-def test_a_closed_pipe_and_a_hang_up_end_a_run_with_a_checkpoint(tmp_path):
-    options = ["gan_ring", "--rounds", "100000", "--dynamics", "simultaneous"]
-    run = tmp_path / "hang-up"
-    process = start(tmp_path / "log", *options, "--out", run)
-    journal = run / "simultaneous" / "metrics.jsonl"
-    while not journal.exists() or len(journal.read_bytes().splitlines()) < 60:
-        assert process.is_alive()
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGHUP)
-    assert finish(process, tmp_path / "log")[0] == 130
-    assert checkpoints.load(checkpoints.saved(journal.parent)[-1])["round"] >= 60
-
-    run, errors = tmp_path / "pipe", tmp_path / "errors"
-    with (
-        errors.open("wb") as file,
-        subprocess.Popen(
-            command(*options, "--out", run), stdout=subprocess.PIPE, stderr=file, cwd=Path(__file__).parents[2]
-        ) as piped,
-    ):
-        piped.stdout.readline()
-        piped.stdout.close()
-        assert piped.wait(60) == 130
-    assert f"go on with python -m zerosum.run gan_ring --resume {run}" in errors.read_text().replace(
-        "python3", "python"
-    )
-    assert "Traceback" not in errors.read_text()
-    assert checkpoints.load(checkpoints.saved(run / "simultaneous")[-1])["round"] > 0
-
-
-def test_class_folders_whose_names_are_no_utf_8(tmp_path, capsys):
-    from PIL import Image
-
-    for name in range(10):
-        folder = tmp_path / "data" / os.fsdecode(b"\xff[b]%d" % name)
-        folder.mkdir(parents=True)
-        Image.new("L", (8, 8), 20 * name).save(folder / "x.png")
-    run = tmp_path / os.fsdecode(b"[red]run\xfe")
-    options = ["--rounds", "4", "--warmup", "1", "--calibration", "1", "--batch-size", "4"]
-    assert main(["adasg", *options, "--data", str(tmp_path / "data"), "--out", str(run)]) == 0
-    assert r"\udcff[b]0" in (run / "classes.csv").read_text(encoding="utf-8")
-    assert report.main([str(run)]) == 0
-    assert (run / "report.html").read_text(encoding="utf-8")
-    assert compare.main([str(run), "--out", str(tmp_path / "out")]) == 0
-    assert r"[red]run\udcfe" in capsys.readouterr().out

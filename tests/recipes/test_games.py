@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from recipes.common.payoffs import exact_solution, payoff_matrix
 from tests.processes import finish, start, wait_for_rounds
 from tests.recipes.test_run import refused
-from zerosum import checkpoints
-from zerosum.run import main
+from zerosum.recipes.common.payoffs import exact_solution, payoff_matrix
+from zerosum.runs import checkpoints
+from zerosum.runs.run import main
 
 
 def run(folder, recipe, *options):
@@ -116,7 +116,7 @@ def test_blotto_is_what_its_rules_say():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("1,2\n3", "as many a line"), ("1,x", "as many a line"), ("", "expected a matrix"), ("1,nan", "finite")],
+    [("1,x", "expected lines of numbers"), ("", "expected a matrix"), ("1,nan", "finite")],
 )
 def test_payoffs_that_are_no_matrix_are_refused(content, message, tmp_path, capsys):
     (tmp_path / "game.csv").write_text(content)

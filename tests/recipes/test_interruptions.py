@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.processes import finish, lines, start, wait_for_rounds
-from zerosum import checkpoints
-from zerosum.run import main
+from zerosum.runs import checkpoints
+from zerosum.runs.run import main
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 

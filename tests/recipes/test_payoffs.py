@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recipes.common.payoffs import payoff_matrix, read_table
+from zerosum.recipes.common.payoffs import payoff_matrix, read_table
 
 WANTED = [[0.0, -1.5], [1.5, 0.0]]
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from zerosum.run import main
+from zerosum.runs.run import main
 
 pytestmark = pytest.mark.slow
 

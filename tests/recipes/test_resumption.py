@@ -9,14 +9,14 @@ import pytest
 import torch
 from PIL import Image
 
-from players import load_backbone
 from tests.processes import finish, lines, start
-from zerosum.run import main
+from zerosum.players import load_backbone
+from zerosum.runs.run import main
 
 SHORT = ["--rounds", "6", "--warmup", "2", "--calibration", "1", "--gap-every", "2", "--batch-size", "4"]
 
 RECIPE = """
-from recipes.saddle import Config, recipe
+from zerosum.recipes.saddle import Config, recipe
 """
 
 
@@ -135,8 +135,8 @@ TYPED = """
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from recipes import saddle
-from recipes.saddle import recipe as play
+from zerosum.recipes import saddle
+from zerosum.recipes.saddle import recipe as play
 
 @dataclass(frozen=True)
 class Part:

@@ -11,10 +11,10 @@ import torch
 from huggingface_hub import constants
 from PIL import Image
 
-from players import accuracy, load_backbone, load_data, load_quantized, predict
 from tests.processes import lines
 from zerosum import DYNAMICS
-from zerosum.run import main
+from zerosum.players import accuracy, load_backbone, load_data, load_quantized, predict
+from zerosum.runs.run import main
 
 SHORT = ["--rounds", "30", "--warmup", "10", "--gap-every", "5", "--calibration", "4", "--measure-every", "10"]
 FILES = {

@@ -20,8 +20,10 @@ def vector_game(payoff, x, y, step: float, optimizer=SGD, **maximizer) -> Game:
     """max over x, min over y of payoff(x, y), for vectors x and y."""
     one, two = Point(x), Point(y)
     return Game(
-        maximizer=Player("x", one, optimizer(one.parameters(), step), "maximize", **maximizer),
-        minimizer=Player("y", two, optimizer(two.parameters(), step), "minimize"),
+        players=(
+            Player("x", one, optimizer(one.parameters(), step), "maximize", **maximizer),
+            Player("y", two, optimizer(two.parameters(), step), "minimize"),
+        ),
         play=lambda _: (one.value, two.value),
         payoff=lambda play: payoff(*play),
     )

@@ -61,8 +61,10 @@ def test_a_buffer_is_named():
 
     one, two = Counting(), nn.Linear(1, 1, bias=False)
     game = Game(
-        Player("one", one, SGD(one.parameters(), 0.1), "maximize"),
-        Player("two", two, SGD(two.parameters(), 0.1), "minimize"),
+        (
+            Player("one", one, SGD(one.parameters(), 0.1), "maximize"),
+            Player("two", two, SGD(two.parameters(), 0.1), "minimize"),
+        ),
         play=lambda _: (one(), two.weight),
         payoff=lambda play: (play[0] * play[1]).sum(),
     )

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from recipes.common.payoffs import exact_solution
 from tests.strategies import normal, seeds
 from zerosum import (
     Exploitability,
@@ -21,6 +20,7 @@ from zerosum import (
     matrix_game,
 )
 from zerosum.projections import simplex
+from zerosum.recipes.common.payoffs import exact_solution
 
 
 def strategies(game):

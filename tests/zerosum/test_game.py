@@ -13,14 +13,14 @@ def player(name, side, module=None, **options):
 
 
 def game(maximizer, minimizer):
-    return Game(maximizer, minimizer, play=lambda _: None, payoff=lambda _: torch.zeros(()))
+    return Game((maximizer, minimizer), play=lambda _: None, payoff=lambda _: torch.zeros(()))
 
 
 def test_sides_names_and_parameters_are_checked():
     with pytest.raises(ValueError, match="'up'"):
         player("x", "up")
-    with pytest.raises(ValueError, match="on side 'minimize'"):
-        game(player("x", "minimize"), player("y", "maximize"))
+    with pytest.raises(ValueError, match="both on side 'minimize'"):
+        game(player("x", "minimize"), player("y", "minimize"))
     with pytest.raises(ValueError, match="both players are called 'x'"):
         game(player("x", "maximize"), player("x", "minimize"))
     shared = Point(1.0)
@@ -34,7 +34,7 @@ def test_somebody_has_to_move():
     playing = game(player("x", "maximize", sits_out=range(2)), player("y", "minimize", sits_out=range(1)))
     assert playing.movers(1) == [playing.minimizer]
     assert playing.movers(2) == [playing.maximizer, playing.minimizer]
-    with pytest.raises(ValueError, match="both 'x' and 'y' sit out round 0"):
+    with pytest.raises(ValueError, match="'x' and 'y' sit out round 0, so that nobody moves"):
         playing.movers(0)
 
 
@@ -48,8 +48,7 @@ def test_a_player_moves_what_its_optimizer_holds_and_is_not_frozen():
 def test_an_undisturbed_evaluation_leaves_no_trace():
     network = nn.BatchNorm1d(3)
     playing = Game(
-        player("x", "maximize", network),
-        player("y", "minimize"),
+        (player("x", "maximize", network), player("y", "minimize")),
         play=lambda _: network(torch.randn(5, 3) + 7),
         payoff=lambda play: play.sum(),
     )

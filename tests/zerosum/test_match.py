@@ -155,8 +155,10 @@ def test_what_looks_at_a_game_leaves_its_random_numbers_alone():
         torch.manual_seed(0), np.random.seed(0), random.seed(0)
         network, rest = nn.Sequential(nn.Linear(8, 8), nn.Dropout()), nn.Linear(8, 1)
         game = Game(
-            Player("network", network, SGD(network.parameters(), 0.1), "maximize"),
-            Player("rest", rest, SGD(rest.parameters(), 0.1), "minimize"),
+            (
+                Player("network", network, SGD(network.parameters(), 0.1), "maximize"),
+                Player("rest", rest, SGD(rest.parameters(), 0.1), "minimize"),
+            ),
             play=lambda z: rest(network(z)),
             payoff=lambda play: play.square().mean() * (1 + random.random() + np.random.rand()),
             sample=lambda: torch.randn(4, 8),
@@ -190,8 +192,10 @@ def noisy_match(rounds):
     one, two = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), nn.Linear(3, 3)
     adam, sgd = Adam(one.parameters(), 0.01), SGD(two.parameters(), 0.01, momentum=0.9)
     game = Game(
-        Player("one", one, adam, "maximize", average=AveragedModel(one)),
-        Player("two", two, sgd, "minimize", schedule=StepLR(sgd, 5), sits_out=range(3)),
+        (
+            Player("one", one, adam, "maximize", average=AveragedModel(one)),
+            Player("two", two, sgd, "minimize", schedule=StepLR(sgd, 5), sits_out=range(3)),
+        ),
         play=lambda latents: two(one(latents)),
         payoff=lambda play: play.square().mean() - play.mean(),
         sample=lambda: torch.randn(4, 3),

@@ -14,15 +14,16 @@ from torch.optim import Adam
 from rich.console import Console
 from zerosum import BalanceGap, Game, Match, Player, Simultaneous, Watcher
 from zerosum.memory import keep_freed_memory
-from zerosum.watchers import Checkpoints, ConsoleWatcher, Journal
+from zerosum.runs.watchers import Checkpoints, ConsoleWatcher, Journal
 
 torch.set_num_threads(1)
 keep_freed_memory()
 folder = Path(sys.argv[1])
 one, two = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8)), nn.Linear(8, 1)
+maximizer = Player("one", one, Adam(one.parameters(), 1e-3), "maximize")
+minimizer = Player("two", two, Adam(two.parameters(), 1e-3), "minimize")
 game = Game(
-    Player("one", one, Adam(one.parameters(), 1e-3), "maximize"),
-    Player("two", two, Adam(two.parameters(), 1e-3), "minimize"),
+    (maximizer, minimizer),
     play=lambda z: two(one(z)),
     payoff=lambda play: play.tanh().mean(),
     sample=lambda: torch.randn(16, 8),

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from zerosum.criteria.base import Criterion, Verdict
+from zerosum.criterion import Criterion, Verdict
 from zerosum.game import Game
 
 
@@ -66,7 +66,10 @@ class BalanceGap(Criterion):
 
     def _payoff(self, game: Game[Any]) -> float:
         with game.undisturbed():
-            return game.payoff(game.play(self.probe)).item()
+            payoff = game.payoff_of(game.play(self.probe))
+        if payoff is None:
+            raise ValueError("the Balance Gap is one of a payoff, and this game has none")
+        return payoff.item()
 
     def _judge(self, gain: float, drop: float, ahead: tuple[str, str]) -> Verdict:
         self._gaps.append(gain - drop)

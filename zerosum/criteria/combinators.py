@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from zerosum.criteria.base import Criterion, Verdict
+from zerosum.criterion import Criterion, Verdict
 from zerosum.game import Game
 
 

@@ -1,55 +1,12 @@
 """The duality gap, by best responses."""
 
-import dataclasses
-from collections.abc import Callable, Iterable
 from typing import Any
 
-from torch import Tensor
-from torch.optim import Adam, Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR
-
-from zerosum.criteria.base import Criterion, Verdict, check_settings, judge
-from zerosum.dynamics import Simultaneous
+from zerosum.criterion import Criterion, Verdict, check_settings, judge
 from zerosum.game import Game
-from zerosum.match import Match
 from zerosum.player import Player
 from zerosum.randomness import kept_random_state
-
-
-class BestResponse:
-    """The best response found by an optimization of ``steps`` steps, from where the player stands.
-
-    The player alone moves, along the gradient of its own loss, with a fresh optimizer whose step size falls to 0 along
-    a cosine; the projection is its own.
-
-    Args:
-        steps: the budget.
-        optimizer: makes the optimizer of a list of parameters.
-
-    Raises:
-        ValueError: fewer than one step.
-    """
-
-    def __init__(
-        self, steps: int = 200, optimizer: Callable[[Iterable[Tensor]], Optimizer] = lambda p: Adam(p, lr=0.05)
-    ) -> None:
-        if steps < 1:
-            raise ValueError(f"a best response takes at least one step; got {steps}")
-        self.steps, self.optimizer = steps, optimizer
-
-    def __call__(self, game: Game[Any], player: Player) -> None:
-        optimizer = self.optimizer(player.parameters())
-        responding = dataclasses.replace(
-            player,
-            optimizer=optimizer,
-            schedule=CosineAnnealingLR(optimizer, self.steps),
-            sits_out=(),
-            on_entry=None,
-            average=None,
-        )
-        waiting = dataclasses.replace(game.opponent(player), sits_out=range(self.steps), on_entry=None)
-        up, down = (responding, waiting) if player is game.maximizer else (waiting, responding)
-        Match(dataclasses.replace(game, maximizer=up, minimizer=down), Simultaneous(), self.steps).play()
+from zerosum.response import BestResponse, Response
 
 
 class DualityGap(Criterion):
@@ -77,7 +34,7 @@ class DualityGap(Criterion):
 
     def __init__(
         self,
-        respond: Callable[[Game[Any], Player], None] | None = None,
+        respond: Response | None = None,
         probe: Any = None,
         every: int = 100,
         tolerance: float = 1e-3,
@@ -104,4 +61,4 @@ class DualityGap(Criterion):
     def _loss(self, game: Game[Any], player: Player) -> float:
         with game.undisturbed():
             play = game.play(self.probe)
-            return sum(loss.item() for loss in player.losses(play, game.payoff(play)).values())
+            return sum(loss.item() for loss in player.losses(play, game.payoff_of(play)).values())

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from zerosum.criteria.base import Criterion, Verdict, check_settings, judge
+from zerosum.criterion import Criterion, Verdict, check_settings, judge
 from zerosum.dynamics import evaluate
 from zerosum.game import Game
 from zerosum.player import Player

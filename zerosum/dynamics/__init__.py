@@ -10,6 +10,7 @@ from zerosum.dynamics.extragradient import Extragradient
 from zerosum.dynamics.field import Field
 from zerosum.dynamics.lookahead import Lookahead
 from zerosum.dynamics.optimistic import Optimistic
+from zerosum.dynamics.responding import Responding
 from zerosum.dynamics.simultaneous import Simultaneous
 from zerosum.dynamics.symplectic import SymplecticGradientAdjustment
 
@@ -44,6 +45,7 @@ __all__ = [
     "Field",
     "Lookahead",
     "Optimistic",
+    "Responding",
     "Round",
     "Simultaneous",
     "SymplecticGradientAdjustment",

@@ -22,18 +22,25 @@ from zerosum.player import Player
 class Round:
     """What a round came to: detached scalars, still on the device they were computed on.
 
-    ``losses`` holds, for each player that moved, its terms by name, at the last point of the round that it moved from.
+    ``losses`` holds, for each player that moved, its terms by name, at the last point of the round that it moved from;
+    the payoff is None of a game that has none.
     """
 
-    payoff: Tensor
+    payoff: Tensor | None
     losses: dict[str, dict[str, Tensor]]
+
+    @property
+    def stake(self) -> float | None:
+        """The payoff as a number, which waits for the device."""
+        return None if self.payoff is None else self.payoff.item()
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One play: its payoff, and for each mover its losses by name and its gradient, one a parameter that it moves."""
+    """One play: its payoff, if there is one, and for each mover its losses by name and its gradient, one a parameter
+    that it moves."""
 
-    payoff: Tensor
+    payoff: Tensor | None
     losses: dict[Player, dict[str, Tensor]]
     gradients: dict[Player, Sequence[Tensor | None]]
 
@@ -41,7 +48,7 @@ class Evaluation:
     def round(self) -> Round:
         """The record of a round that this evaluation stands for."""
         losses = {p.name: {name: value.detach() for name, value in terms.items()} for p, terms in self.losses.items()}
-        return Round(self.payoff.detach(), losses)
+        return Round(None if self.payoff is None else self.payoff.detach(), losses)
 
 
 def evaluate(game: Game[Any], movers: Sequence[Player], sample: Any, create_graph: bool = False) -> Evaluation:
@@ -49,11 +56,15 @@ def evaluate(game: Game[Any], movers: Sequence[Player], sample: Any, create_grap
 
     A gradient is None where the loss does not reach the parameter. With ``create_graph`` the gradients can be
     differentiated once more.
+
+    Raises:
+        ValueError: a loss that is no scalar.
     """
     with game.only(movers):
         play = game.play(sample)
-        payoff = game.payoff(play)
+        payoff = game.payoff_of(play)
     losses = {player: player.losses(play, payoff) for player in movers}
+    _check_that_they_are_scalars(losses)
     gradients: dict[Player, Sequence[Tensor | None]] = {}
     for player in movers:
         loss = torch.stack(list(losses[player].values())).sum()
@@ -65,6 +76,16 @@ def evaluate(game: Game[Any], movers: Sequence[Player], sample: Any, create_grap
             allow_unused=True,
         )
     return Evaluation(payoff, losses, gradients)
+
+
+def _check_that_they_are_scalars(losses: Mapping[Player, Mapping[str, Tensor]]) -> None:
+    for player, terms in losses.items():
+        for name, value in terms.items():
+            if value.ndim:
+                raise ValueError(
+                    f"the loss {name!r} of {player.name!r} has shape {tuple(value.shape)}; expected a scalar: take its "
+                    "mean or sum"
+                )
 
 
 class Dynamics(ABC):

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import zerosum
-from players import load_data, load_quantized
 from zerosum import export
-from zerosum.run import main as play
+from zerosum.players import load_data, load_quantized
+from zerosum.runs.run import main as play
 
 PLAY = ["adasg", "--rounds", "3", "--batch-size", "4", "--calibration", "2", "--bits", "w4a8"]
 
@@ -60,7 +60,7 @@ def test_a_run_is_exported_and_compared(folder, capsys):
 
 
 def test_check_fails_where_the_file_does_something_else(folder, monkeypatch, capsys):
-    from players.export import onnx_file
+    from zerosum.players.export import onnx_file
 
     load = onnx_file.load_onnx
     monkeypatch.setattr(onnx_file, "load_onnx", lambda path: (lambda x: load(path)[0](-x), {}))

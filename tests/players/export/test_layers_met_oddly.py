@@ -6,13 +6,13 @@ from safetensors.torch import load, save
 from torch import nn
 from torch.nn import functional as F
 
-from players import Bits, Scheme, calibrate, layer_bits, quantize
-from players.export.onnx_file import load_onnx
-from players.export.onnx_graph import onnx_model
-from players.export.program import float_twin, integer_network, trace
-from players.export.pt2_file import save_pt2
-from players.quantization import quantizable_layers
-from players.quantization.packing import load_packed, packed_state
+from zerosum.players import Bits, Scheme, calibrate, layer_bits, quantize
+from zerosum.players.export.onnx_file import load_onnx
+from zerosum.players.export.onnx_graph import onnx_model
+from zerosum.players.export.program import float_twin, integer_network, trace
+from zerosum.players.export.pt2_file import save_pt2
+from zerosum.players.quantization import quantizable_layers
+from zerosum.players.quantization.packing import load_packed, packed_state
 
 
 class Odd(nn.Module):

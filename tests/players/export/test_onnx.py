@@ -10,10 +10,10 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from benchmarks.export import FAMILIES, check
-from players import Bits, Scheme, assign_bits, calibrate, layer_bits, load_backbone, quantize
-from players.export.onnx_file import load_onnx, save_onnx
-from players.export.program import integer_network, trace
-from players.storage import Description
+from zerosum.players import Bits, Scheme, assign_bits, calibrate, layer_bits, load_backbone, quantize
+from zerosum.players.export.onnx_file import load_onnx, save_onnx
+from zerosum.players.export.program import integer_network, trace
+from zerosum.players.storage import Description
 
 keeps_batchnorm = pytest.mark.skipif(torch.__version__.startswith("2.6"), reason="its exporter fails on BatchNorm")
 INTEGER = Scheme(weight_range="pairwise", weight_grid="symmetric", sums="quantized")

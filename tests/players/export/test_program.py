@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from players import Bits, Scheme, calibrate, load_backbone, quantize
-from players.export.program import batchnorm_after, float_twin, fold, integer_copy, integer_network, trace
-from players.quantization.integers import integers_of
 from tests.strategies import bit_widths, normal, seeds
+from zerosum.players import Bits, Scheme, calibrate, load_backbone, quantize
+from zerosum.players.export.program import batchnorm_after, float_twin, fold, integer_copy, integer_network, trace
+from zerosum.players.quantization.integers import integers_of
 
 factors = st.lists(st.sampled_from([1.0, -1.0, 0.3, -2.5, 1e-4, -1e-12, 1e-30, 1e-42, 0.0]), min_size=4, max_size=4)
 schemes = st.builds(

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from players import Grid, fake_quantize
 from tests.strategies import bit_widths, normal, seeds
+from zerosum.players import Grid, fake_quantize
 
 spans = st.floats(1e-3, 1e3)
 ranged = given(seeds, st.floats(-100, 100), spans, bit_widths, st.booleans())

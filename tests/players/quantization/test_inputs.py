@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from timm.layers import CondConv2d, Conv2dSame
 from torch import nn
 
-from players import Bits, Scheme, calibrate, layer_bits, quantize
-from players.quantization.packing import load_packed, packed_state
-from players.quantization.quantizers import ActivationQuantizer
 from tests.strategies import normal, seeds
+from zerosum.players import Bits, Scheme, calibrate, layer_bits, quantize
+from zerosum.players.quantization.packing import load_packed, packed_state
+from zerosum.players.quantization.quantizers import ActivationQuantizer
 
 
 def small_network():

@@ -8,10 +8,10 @@ from timm.layers import CondConv2d
 from torch import nn
 from torch.nn import functional as F
 
-from players import Bits, Scheme, assign_bits, calibrate, fake_quantize, layer_bits, quantize
-from players.quantization.layers import float_weight
-from players.quantization.packing import load_packed, packed_state
 from tests.strategies import bit_widths
+from zerosum.players import Bits, Scheme, assign_bits, calibrate, fake_quantize, layer_bits, quantize
+from zerosum.players.quantization.layers import float_weight
+from zerosum.players.quantization.packing import load_packed, packed_state
 
 
 def small_network():

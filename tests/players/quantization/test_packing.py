@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from players import Bits, Scheme, calibrate, load_backbone, quantize
-from players.quantization.packing import load_packed, pack, packed_state, unpack
 from tests.strategies import bit_widths, seeds
+from zerosum.players import Bits, Scheme, calibrate, load_backbone, quantize
+from zerosum.players.quantization.packing import load_packed, pack, packed_state, unpack
 
 shapes = st.lists(st.integers(1, 7), min_size=1, max_size=4)
 

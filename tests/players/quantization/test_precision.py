@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from players import Bits, assign_bits, load_backbone, quantizable_layers
+from zerosum.players import Bits, assign_bits, load_backbone, quantizable_layers
 
 
 @given(st.integers(2, 8) | st.just(32), st.integers(2, 8) | st.just(32))

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from players import Bits, Grid, Scheme, quantize
-from players.quantization.ranges import find_range, sample
 from tests.strategies import bit_widths, normal, scales, seeds
+from zerosum.players import Bits, Grid, Scheme, quantize
+from zerosum.players.quantization.ranges import find_range, sample
 
 estimators = pytest.mark.parametrize("name", ["minmax", "ema", "percentile", "mse", "lsq"])
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.optim import Adam
 
-from players import Bits, Scheme, calibrate, layer_bits, load_backbone, load_quantized, quantize, save_quantized
-from players.quantization import quantizable_layers
-from players.quantization.packing import load_packed, packed_state
-from players.quantization.ranges import WAYS, Range, minmax, mse
-from players.quantization.rounding import LearnedScale, Nearest, Rounding
+from zerosum.players import Bits, Scheme, calibrate, layer_bits, load_backbone, load_quantized, quantize, save_quantized
+from zerosum.players.quantization import quantizable_layers
+from zerosum.players.quantization.packing import load_packed, packed_state
+from zerosum.players.quantization.ranges import WAYS, Range, minmax, mse
+from zerosum.players.quantization.rounding import LearnedScale, Nearest, Rounding
 
 
 class LearnedRounding(Rounding):

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from players import Bits, InputSpace, Scheme, calibrate, input_space, layer_bits, load_backbone, quantize
-from players.quantization.packing import load_packed, packed_state
-from players.quantization.sums import quantize_sums
+from zerosum.players import Bits, InputSpace, Scheme, calibrate, input_space, layer_bits, load_backbone, quantize
+from zerosum.players.quantization.packing import load_packed, packed_state
+from zerosum.players.quantization.sums import quantize_sums
 
 SCHEME = Scheme(sums="quantized")
 

@@ -7,8 +7,17 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from players import Bits, Scheme, assign_bits, calibrate, describe_layers, load_backbone, quantize, save_quantized
-from players.quantization.table import sqnr
+from zerosum.players import (
+    Bits,
+    Scheme,
+    assign_bits,
+    calibrate,
+    describe_layers,
+    load_backbone,
+    quantize,
+    save_quantized,
+)
+from zerosum.players.quantization.table import sqnr
 
 
 def described(name, bits, overrides=(), first_last=None, size=32):

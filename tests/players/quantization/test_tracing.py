@@ -5,8 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
-from players import Bits, InputSpace, assign_bits, load_backbone, quantizable_layers, quantize
-from players.quantization.tracing import find_ends
+from zerosum.players import Bits, InputSpace, assign_bits, load_backbone, quantizable_layers, quantize
+from zerosum.players.quantization.tracing import find_ends
 
 SPACE = InputSpace(2, (4, 4), (0.0, 0.0), (1.0, 1.0))
 

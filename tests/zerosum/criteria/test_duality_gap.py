@@ -80,8 +80,10 @@ def test_private_terms_count():
 def test_looking_leaves_no_trace_and_keeps_the_random_numbers():
     one, two = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), nn.Sequential(nn.Linear(3, 1), nn.BatchNorm1d(1))
     game = Game(
-        Player("one", one, SGD(one.parameters(), 0.1), "maximize"),
-        Player("two", two, SGD(two.parameters(), 0.1), "minimize"),
+        (
+            Player("one", one, SGD(one.parameters(), 0.1), "maximize"),
+            Player("two", two, SGD(two.parameters(), 0.1), "minimize"),
+        ),
         play=lambda z: two(one(z)),
         payoff=lambda play: play.square().mean() - play.mean(),
         sample=lambda: torch.randn(4, 3),

@@ -44,8 +44,10 @@ def test_it_stops_a_match_and_says_why():
 def test_looking_leaves_no_trace():
     one, two = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), nn.Linear(3, 1)
     game = Game(
-        Player("one", one, SGD(one.parameters(), 0.1), "maximize"),
-        Player("two", two, SGD(two.parameters(), 0.1), "minimize"),
+        (
+            Player("one", one, SGD(one.parameters(), 0.1), "maximize"),
+            Player("two", two, SGD(two.parameters(), 0.1), "minimize"),
+        ),
         play=lambda z: two(one(z)),
         payoff=lambda play: play.mean(),
         sample=lambda: torch.randn(4, 3),

@@ -43,10 +43,15 @@ def gan(optimizer, **generator_options):
     groups = [{"params": generator.first.parameters(), "lr": 0.005}, {"params": generator.norm.parameters()}]
     groups.append({"params": [*generator.last.parameters(), *generator.never_used.parameters()]})
     target = torch.tensor([1.0, -1.0])
+
+    def size(play):
+        return 0.1 * (play[0].square().mean() + play[1].square().mean())
+
     return Game(
-        Player("critic", critic, optimizer(critic.parameters()), "maximize",
-               terms={"size": lambda play: 0.1 * (play[0].square().mean() + play[1].square().mean())}),
-        Player("generator", generator, optimizer(groups), "minimize", **generator_options),
+        (
+            Player("critic", critic, optimizer(critic.parameters()), "maximize", terms={"size": size}),
+            Player("generator", generator, optimizer(groups), "minimize", **generator_options),
+        ),
         play=lambda z: (critic(target + 0.1 * z[:, :2]), critic(generator(z))),
         payoff=lambda play: play[0].mean() - play[1].mean(),
         sample=lambda: torch.randn(32, 3),

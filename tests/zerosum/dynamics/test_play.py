@@ -80,8 +80,10 @@ def teaching():
         return teacher(x), student(x)
 
     game = Game(
-        maximizer=Player("generator", generator, SGD(generator.parameters(), 0.1), "maximize"),
-        minimizer=Player("student", student, SGD(student.parameters(), 0.1), "minimize"),
+        players=(
+            Player("generator", generator, SGD(generator.parameters(), 0.1), "maximize"),
+            Player("student", student, SGD(student.parameters(), 0.1), "minimize"),
+        ),
         play=play,
         payoff=lambda play: (play[0] - play[1]).square().mean(),
         sample=lambda: torch.randn(8, 4),

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tests.zerosum.games import bilinear
 from tests.zerosum.test_match import noisy_match
 from zerosum import Match, Simultaneous, Watcher
-from zerosum.checkpoints import Damaged, drop_after, load, load_newest, prune, save, saved, write_whole
+from zerosum.runs.checkpoints import Damaged, drop_after, load, load_newest, prune, save, saved
+from zerosum.runs.files import write_whole
 from zerosum.randomness import random_state, seed_all, set_random_state
-from zerosum.watchers import Checkpoints, Journal
+from zerosum.runs.watchers import Checkpoints, Journal
 
 
 def state(round):
@@ -142,14 +143,13 @@ def test_watchers_remember(tmp_path):
 def watched(folder, rounds, scores):
     values = iter(scores)
     journal = Journal(folder / "metrics.jsonl")
-    keeper = Checkpoints(folder, journal, seconds=0, keep=2)
+    keeper = Checkpoints(folder, journal, seconds=0, keep=2, best_by="score")
     match = Match(
         bilinear(1.0, 1.0, 0.1),
         Simultaneous(),
         rounds,
         measure=lambda: {"score": next(values)},
         measure_every=1,
-        best_by="score",
         watchers=[journal, keeper],
     )
     return match, keeper

@@ -1,21 +1,108 @@
-"""Options as config.json keeps them: JSON that a person reads, and that comes back as exactly what it was."""
+"""A run's options, and how config.json keeps them: JSON that a person reads, and that comes back as what it was."""
 
 import dataclasses
 import json
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import torch
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
-from zerosum.inputs import expand
-from zerosum.recipe import Options
-
-O = TypeVar("O", bound=Options)  # noqa: E741
+from zerosum.runs.inputs import expand
 
 _CONFIG = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
 _OF_THE_FOLDER = {"out", "resume"}  # where the run lies: the caller knows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every recipe's run takes; a recipe's ``Config`` derives from it."""
+
+    rounds: int
+    """Rounds to play; 0 plays none and leaves what the set-up gives."""
+    seed: int = 0
+    """Seed of every random number. On one machine's CPU it fixes a run; CUDA adds in an order of its own."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes CUDA where there is one."""
+    out: Path | None = None
+    """Folder for what the run leaves behind; must be new or empty. Default: runs/<recipe>-<date>-<time>."""
+    resume: Path | None = None
+    """Folder of an interrupted run to continue, with the options it was started with; those below, and --device, may
+    differ."""
+    step_scale: float | None = None
+    """Factor on the step sizes of both players. Default: 1; of a run that is resumed, what it had."""
+    on_divergence: Literal["stop", "rewind"] = "stop"
+    """Where a loss, gradient or parameter is not finite any more, or a player runs away: stop (exit code 3), or go back
+    to the last checkpoint and on with half the step sizes."""
+    max_rewinds: int = 10
+    """How often to go back before the run stops after all."""
+    checkpoint_every: float = 60.0
+    """Seconds from one checkpoint to the next; 0 saves every round."""
+    checkpoints: int = 2
+    """How many of the newest to keep, beside the first and the best."""
+    tensorboard: bool = False
+    """Write scalars and pictures for TensorBoard too (pip install 'zerosum[tensorboard]')."""
+
+    def check(self) -> None:
+        """Called before anything is set up; a recipe's ``Config`` adds its own checks.
+
+        Raises:
+            ValueError: an option has a value that makes no sense.
+        """
+        self.check_at_least(0, "rounds", "seed", "step_scale", "max_rewinds", "checkpoint_every")
+        self.check_at_least(1, "checkpoints")
+
+    def inputs(self) -> Mapping[str, Path]:
+        """The files and folders that the run reads, by the option that names them. A run that is resumed must find the
+        same content there, or be given it anew."""
+        return {}
+
+    def check_at_least(self, minimum: float, *names: str) -> None:
+        """That these options, where given, are finite and no smaller than ``minimum``.
+
+        Raises:
+            ValueError: one is not.
+        """
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not minimum <= value < 2**63:
+                raise ValueError(f"--{name.replace('_', '-')} {value}: expected a finite number, at least {minimum:g}")
+
+    def check_each_once(self, name: str) -> None:
+        """That the option, a list, names something, and nothing twice.
+
+        Raises:
+            ValueError: it does not.
+        """
+        values = getattr(self, name)
+        if not values or len(set(values)) < len(values):
+            raise ValueError(f"--{name.replace('_', '-')} {' '.join(values)}: expected one or more, each once")
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device that ``device`` stands for on this machine.
+
+        Raises:
+            ValueError: CUDA is asked for where there is none.
+        """
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("--device cuda: PyTorch finds no CUDA device here; use --device cpu or auto")
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+
+MAY_DIFFER = frozenset(
+    ("device", "step_scale", "on_divergence", "max_rewinds", "checkpoint_every", "checkpoints", "tensorboard")
+)
+"""Options that may be given anew when a run is resumed."""
+
+
+O = TypeVar("O", bound=Options)  # noqa: E741
 
 
 def encode(options: Options) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from zerosum.match import Match, Record, Watcher
-from zerosum.watchers.pictures import drawn
+from zerosum.runs.watchers.pictures import drawn
 
 
 def summary_writer() -> Any:
@@ -58,7 +58,8 @@ class TensorBoard(Watcher):
 
     def _write(self) -> None:
         for record in self._pending:
-            figures = {"payoff": record.result.payoff.item()}
+            stake = record.result.stake
+            figures = {} if stake is None else {"payoff": stake}
             for player, terms in record.result.losses.items():
                 figures |= {f"{player}/{term}": value.item() for term, value in terms.items()}
             figures |= {f"step size/{player}": size for player, size in record.step_sizes.items()}

@@ -17,11 +17,12 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from zerosum import inputs
-from zerosum.checkpoints import write_whole
-from zerosum.options import encode
-from zerosum.recipe import Options, Recipe
-from zerosum.refusals import say
+from zerosum.runs import inputs
+from zerosum.runs.files import write_whole
+from zerosum.runs.options import encode
+from zerosum.runs.options import Options
+from zerosum.runs.recipe import Recipe
+from zerosum.runs.messages import say
 
 CONFIG, SUMMARY, METRICS, GAME, LOCK = "config.json", "summary.json", "metrics.jsonl", "game.png", ".lock"
 TRACEBACK = "error.txt"

@@ -5,23 +5,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zerosum.checkpoints import whole_files
+from zerosum.runs.files import whole_files
 from zerosum.match import Match, Record, Watcher
-from zerosum.refusals import attempt
+from zerosum.randomness import kept_random_state
+from zerosum.runs.messages import attempt
 
 FOLDER = "pictures"
 
 
 class Pictures(Watcher):
-    """Calls ``match.draw``, where there is one, for files named for their round: ``pictures/round-000500.png``. The
-    match goes on without a picture that cannot be drawn.
+    """Has ``draw`` make files named for their round: ``pictures/round-000500.png``. The match goes on without a picture
+    that cannot be drawn.
 
     Attributes:
         failed: what is said of those.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / FOLDER
+    def __init__(self, folder: Path, draw: Callable[[Path], None]) -> None:
+        self.folder, self.draw = folder / FOLDER, draw
         self.failed: list[str] = []
 
     def on_start(self, match: Match) -> None:
@@ -39,13 +40,12 @@ class Pictures(Watcher):
         self.failed = list(state.get("failed", ()))
 
     def _draw(self, match: Match) -> None:
-        if match.draw is not None:
-            name = f"round-{match.round:06d}.png"
-            attempt(f"the picture {name}", partial(self._draw_whole, match.draw, name), self.failed)
+        name = f"round-{match.round:06d}.png"
+        attempt(f"the picture {name}", partial(self._draw_whole, name), self.failed)
 
-    def _draw_whole(self, draw: Callable[[Path], None], name: str) -> None:
-        with whole_files(self.folder) as aside:
-            draw(aside / name)
+    def _draw_whole(self, name: str) -> None:
+        with whole_files(self.folder) as aside, kept_random_state():
+            self.draw(aside / name)
 
 
 def drawn(folder: Path) -> dict[int, Path]:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from zerosum.folder import finite
+from zerosum.runs.run_folder import finite
 from zerosum.match import Match, Record, Watcher
 
 
@@ -90,7 +90,7 @@ def _size_of_rounds(path: Path, last: int) -> int:
 
 
 def _as_json(record: Record) -> dict[str, Any]:
-    line: dict[str, Any] = {"round": record.round, "payoff": record.result.payoff.item()}
+    line: dict[str, Any] = {"round": record.round, "payoff": record.result.stake}
     line["step_sizes"] = record.step_sizes
     line["losses"] = {
         player: {name: value.item() for name, value in terms.items()} for player, terms in record.result.losses.items()

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from torch import nn
 
-from zerosum.folder import read_summary
+from zerosum.runs.run_folder import read_summary
 
 _GROUP = "zerosum.results"
 
@@ -38,16 +38,6 @@ class Kind(Protocol):
         Raises:
             ValueError, OSError, ImportError: input that cannot be worked with.
         """
-
-
-def load(folder: str | Path, device: torch.device | str = "cpu") -> nn.Module:
-    """The module that a finished run was for, in eval mode: of AdaSG, the quantized network.
-
-    Raises:
-        FileNotFoundError: no finished run in ``folder``.
-        ValueError: the run left no module, or what it left is damaged.
-    """
-    return kind_of(Path(folder)).load(Path(folder), device)
 
 
 def kind_of(folder: Path) -> Kind:

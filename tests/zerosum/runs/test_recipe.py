@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from zerosum import Options
-from zerosum.recipe import installed, load
-from zerosum.run import main
+from zerosum.runs import Options
+from zerosum.runs.recipe import installed, load
+from zerosum.runs.run import main
 
 SCALARS = '''
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from zerosum import Game, Match, Options, Player, Simultaneous
+from zerosum import Game, Match, Player, Simultaneous
+from zerosum.runs import Options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,10 @@ def recipe(config: Config) -> Match:
     x, y = (nn.Linear(1, 1, bias=False) for _ in range(2))
     return Match(
         Game(
-            maximizer=Player("x", x, SGD(x.parameters(), config.lr), "maximize"),
-            minimizer=Player("y", y, SGD(y.parameters(), config.lr), "minimize"),
+            players=(
+                Player("x", x, SGD(x.parameters(), config.lr), "maximize"),
+                Player("y", y, SGD(y.parameters(), config.lr), "minimize"),
+            ),
             play=lambda _: (x.weight, y.weight),
             payoff=lambda play: (play[0] * play[1]).sum(),
         ),

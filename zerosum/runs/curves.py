@@ -58,7 +58,8 @@ def panels(lines: Sequence[dict[str, Any]]) -> list[Panel]:
         curves = [_curve(name, [(line["round"], line.get(key, {}).get(name)) for line in lines]) for name in names]
         if key == "measured" or any(len(set(curve.values)) > 1 for curve in curves):
             found[title] = curves
-    return [Panel(title, curves) for title, curves in found.items() if curves]
+    drawn = {title: [curve for curve in curves if curve.rounds] for title, curves in found.items()}
+    return [Panel(title, curves) for title, curves in drawn.items() if curves] or [Panel("payoff", found["payoff"])]
 
 
 def marks(lines: Sequence[dict[str, Any]]) -> list[Mark]:

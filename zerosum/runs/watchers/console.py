@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from zerosum.match import Match, Record, Watcher
-from zerosum.refusals import reader_is_gone
+from zerosum.runs.messages import reader_is_gone
 
 _SECONDS_A_LOOK = 0.25
 _SECONDS_A_LINE = 10.0
@@ -83,7 +83,8 @@ class ConsoleWatcher(Watcher):
             self._live.start()
 
     def on_round(self, match: Match, record: Record) -> None:
-        self._payoffs.add(record.result.payoff.item())
+        if (stake := record.result.stake) is not None:
+            self._payoffs.add(stake)
         if record.verdict is not None and record.verdict.figures:
             self._judged.add(list(record.verdict.figures.values())[-1])
         now = time.monotonic()
@@ -125,7 +126,8 @@ class ConsoleWatcher(Watcher):
 
 def _figures(match: Match, record: Record) -> dict[str, str]:
     """What there is to say of a round, by name; of the criterion's figures the last, by which it goes."""
-    values = {"payoff": f"{record.result.payoff.item():.4f}"}
+    stake = record.result.stake
+    values = {} if stake is None else {"payoff": f"{stake:.4f}"}
     for player, terms in record.result.losses.items():
         values[f"{player} loss"] = f"{sum(value.item() for value in terms.values()):.4f}"
     if match.verdict is not None:

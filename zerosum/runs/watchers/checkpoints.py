@@ -4,14 +4,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zerosum import checkpoints
+from zerosum.runs import checkpoints
 from zerosum.match import Figures, Match, Record, Watcher
-from zerosum.watchers.journal import Journal
+from zerosum.runs.watchers.journal import Journal
 
 
 class Checkpoints(Watcher):
     """Saves the match's state before its first round, every so many seconds and when it ends, with the journal complete
-    up to that round; and whenever ``match.best_by`` was measured better than before.
+    up to that round; and whenever the measured figure ``best_by`` was better than before.
 
     After an error in the middle of a round the checkpoint before it stays.
 
@@ -23,24 +23,27 @@ class Checkpoints(Watcher):
         ValueError: ``seconds`` below 0, or ``keep`` below 1.
     """
 
-    def __init__(self, folder: Path, journal: Journal, seconds: float = 60.0, keep: int = 2) -> None:
+    def __init__(
+        self, folder: Path, journal: Journal, seconds: float = 60.0, keep: int = 2, best_by: str | None = None
+    ) -> None:
         if seconds < 0 or keep < 1:
             raise ValueError(f"checkpoints: seconds at least 0, keep at least 1; got {seconds} and {keep}")
         self.folder = folder
         self.journal = journal
         self.seconds = seconds
         self.keep = keep
+        self.best_by = best_by
         self._newest = time.monotonic()
         self._gone_back_to: Path | None = None
 
     def on_start(self, match: Match) -> None:
-        self._best = max((_score(match, figures) for _, figures in match.measured), default=float("-inf"))
+        self._best = max((self._score(figures) for _, figures in match.measured), default=float("-inf"))
         if not checkpoints.saved(self.folder):
             self._save(match)
 
     def on_round(self, match: Match, record: Record) -> None:
-        if record.measured is not None and _score(match, record.measured) > self._best:
-            self._best = _score(match, record.measured)
+        if record.measured is not None and self._score(record.measured) > self._best:
+            self._best = self._score(record.measured)
             self.journal.flush()
             checkpoints.save(self.folder, match.state_dict(), best=True)
         if time.monotonic() - self._newest >= self.seconds:
@@ -69,15 +72,14 @@ class Checkpoints(Watcher):
         self._gone_back_to = checkpoints.save(self.folder, match.state_dict())
         checkpoints.drop_after(self.folder, match.round, but=self._gone_back_to)
 
+    def _score(self, figures: Figures) -> float:
+        return figures.get(self.best_by, float("-inf")) if self.best_by is not None else float("-inf")
+
     def _save(self, match: Match) -> None:
         self.journal.flush()
         checkpoints.save(self.folder, match.state_dict())
         checkpoints.prune(self.folder, self.keep)
         self._newest = time.monotonic()
-
-
-def _score(match: Match, figures: Figures) -> float:
-    return figures.get(match.best_by, float("-inf")) if match.best_by is not None else float("-inf")
 
 
 def _whole(folder: Path) -> dict[str, Any]:

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zerosum import Options
-from zerosum.folder import write_json
-from zerosum.options import _same, decode, encode
+from zerosum.runs import Options
+from zerosum.runs.run_folder import write_json
+from zerosum.runs.options import _same, decode, encode
 
 
 class Colour(enum.Enum):

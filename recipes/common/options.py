@@ -1,0 +1,87 @@
+"""What every run of data-free quantization may be asked for."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from zerosum import DynamicsName, players
+from zerosum.players.backbones import checkpoint_file
+from zerosum.runs import Options
+
+DEFAULT_BACKBONE = "digits_resnet8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFreeOptions(Options):
+    """Quantize a trained network to a few bits with no data."""
+
+    backbone: str = DEFAULT_BACKBONE
+    """The network to quantize: any timm name; cifar_resnet20, 32, 44, 56 too."""
+    weights: str | None = None
+    """Its weights: "random", a .safetensors, .pth or .th file, or "package:NAME" for the one that an installed Python
+    package brings. Default: timm's pretrained ones."""
+    num_classes: int | None = None
+    """Classes of the network, where the weights have another number than the name stands for."""
+    data: str | None = None
+    """Real images, for measuring only: "digits", or a folder with one folder a class; where WordNet ids are the names,
+    they are classes of ImageNet, all or some. Default: none; for the default network, its held-out digits."""
+    bits: str = "w2a3"
+    """Bits of weights and activations, each 2 to 8, or 32 for full precision. The network's own input keeps 8."""
+    layer_bits: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Other bits for some layers, as PATTERN=wXaY, such as 'blocks.5.*=w4a8'; may be given again."""
+    first_last_bits: str | None = None
+    """Bits of the first and the last layer, such as w8a8. Default: as all."""
+    scheme: tyro.conf.OmitArgPrefixes[players.Scheme] = field(default_factory=players.Scheme)
+    """How grids are laid."""
+    rounds: int = 2000
+    """Rounds to play, one step of each player in each. AdaSG's authors play 80,000."""
+    warmup: int = 100
+    """First rounds, in which the generator moves alone; at most two fifths of all. AdaSG's authors: 800 of 80,000."""
+    batch_size: int = 16
+    """Images a round."""
+    calibration: int = 32
+    """Batches of generated images on which activation ranges are observed, when the quantized network comes in."""
+    conditioning: Literal["embedding", "batchnorm"] = "embedding"
+    """How the generator takes labels. Published: embedding for CIFAR, batchnorm for ImageNet."""
+    dynamics: DynamicsName = "simultaneous"
+    """The rule by which the players move (docs/games.md). Published: simultaneous, both on the same images."""
+    adjustment: float = 1e-3
+    """Weight of what consensus and symplectic play add. The losses curve strongly: 0.1 breaks the default network."""
+    gap_every: int = 50
+    """Rounds from one reading of the Balance Gap to the next."""
+    gap_tolerance: float = 0.03
+    """The game is stationary when the gap's running mean stays this close to 0; the payoff lies in 0 to 1."""
+    stop_when_stationary: bool = False
+    """End the game as soon as it is stationary."""
+    measure_every: int | None = None
+    """Rounds from one measurement on the data to the next. Default: an eighth of all."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What the networks compute in while they play; grids, losses and optimizers stay in fp32, and so does measuring.
+    bf16 wants a CPU or GPU with instructions for it, and is many times slower on others."""
+    compile: bool = False
+    """Let torch.compile (which needs a C++ compiler) fuse the generator and the full-precision network. It takes one or
+    two minutes, and then saves 5 to 10 % of each round (docs/performance.md)."""
+
+    def check(self) -> None:
+        super().check()
+        self.check_at_least(0, "warmup", "gap_tolerance", "adjustment")
+        self.check_at_least(1, "batch_size", "calibration", "gap_every", "measure_every")
+        players.Bits.parse(self.bits)
+
+    def inputs(self) -> Mapping[str, Path]:
+        """The weights' file, also where a package brings it, and the folder of images."""
+        found = {}
+        if self.weights is not None and self.weights != "random":
+            found["weights"] = checkpoint_file(os.path.expanduser(self.weights))
+        if self.data is not None and self.data != "digits":
+            found["data"] = Path(os.path.expanduser(self.data))
+        return found
+
+    @property
+    def warmup_rounds(self) -> int:
+        """``warmup``, cut to two fifths of all rounds."""
+        return min(self.warmup, self.rounds * 2 // 5)

@@ -1,0 +1,62 @@
+"""A trained network and its quantized copy."""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from zerosum import players
+from zerosum.players import Bits, InputSpace, Scheme
+from zerosum.recipes.common.options import DEFAULT_BACKBONE, DataFreeOptions
+
+
+class Pair:
+    """P, ``teacher``, frozen and in eval mode, and Q, ``student``, its quantized copy, on one device.
+
+    Both are copies: the network that is handed in stays as it was.
+
+    Args:
+        network: images (N, channels, height, width) in normalised input space → logits (N, classes).
+        bits: of all layers, or of each by name (:func:`zerosum.players.assign_bits`).
+        space: what the network takes; default: what its timm config says.
+
+    Raises:
+        ValueError: a network that cannot be quantized so, or one that does not say what it takes.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        bits: Bits | Mapping[str, Bits],
+        scheme: Scheme | None = None,
+        space: InputSpace | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.scheme, self.device = scheme or Scheme(), torch.device(device)
+        self.space = space or players.input_space(network)
+        teacher = copy.deepcopy(network).eval().to(self.device)
+        self.teacher = teacher.requires_grad_(False).to(memory_format=torch.channels_last)
+        self.student = players.quantize(self.teacher, bits, self.scheme, space).requires_grad_(True)
+        self.classes = players.number_of_classes(self.teacher, space)
+
+
+def pair_of(config: DataFreeOptions) -> Pair:
+    """The pair that is asked for.
+
+    Raises:
+        ValueError, OSError: input that cannot be worked with (see :mod:`zerosum.players`).
+    """
+    network = players.load_backbone(config.backbone, config.weights, config.num_classes, config.torch_device)
+    first_last = Bits.parse(config.first_last_bits) if config.first_last_bits is not None else None
+    bits = players.assign_bits(network, Bits.parse(config.bits), config.layer_bits, first_last)
+    return Pair(network, bits, config.scheme, device=config.torch_device)
+
+
+def examination_of(pair: Pair, config: DataFreeOptions) -> players.Examination | None:
+    """What measures the pair on the data that are asked for, P now; None where there are none."""
+    source = "digits" if config.data is None and config.backbone == DEFAULT_BACKBONE else config.data
+    if source is None:
+        return None
+    loader = players.load_data(source, pair.teacher, players.batch_that_fits(pair.teacher))
+    return players.Examination(pair.teacher, pair.student, loader, pair.device)

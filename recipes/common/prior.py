@@ -1,0 +1,65 @@
+"""What keeps images natural: what a trained network remembers of its own, or makes of them."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from zerosum.objectives import bn_alignment, patch_entropy_loss
+from zerosum.players import BatchNormTaps, PatchTaps, batchnorm_layers
+
+Moments = tuple[Tensor, Tensor]
+
+
+class Prior(Protocol):
+    """Reads what it needs off a network while that runs; ``name`` is its loss' in journals."""
+
+    name: str
+
+    def take(self) -> Any:
+        """What the newest forward pass left, in the graph, and then forgotten."""
+
+    def loss(self, seen: Any) -> Tensor:
+        """A scalar of what :meth:`take` gave, that whoever makes the images lowers."""
+
+    def remove(self) -> None:
+        """Leave the network as it was."""
+
+
+class BatchNormPrior:
+    """The running statistics of P's BatchNorm layers (:func:`zerosum.objectives.bn_alignment`).
+
+    Raises:
+        ValueError: the network has none.
+    """
+
+    name = "bn_alignment"
+
+    def __init__(self, teacher: nn.Module) -> None:
+        taps = BatchNormTaps(teacher)
+        self.take, self.remove = taps.take, taps.remove
+
+    def loss(self, seen: tuple[Sequence[Moments], Sequence[Moments]]) -> Tensor:
+        return bn_alignment(*seen)
+
+
+class PatchPrior:
+    """How P tells the patches of an image apart (:func:`zerosum.objectives.patch_entropy_loss`).
+
+    Raises:
+        ValueError: the network has neither attention nor LayerNorm or GroupNorm layers.
+    """
+
+    name = "patch_entropy"
+
+    def __init__(self, teacher: nn.Module) -> None:
+        taps = PatchTaps(teacher)
+        self.take, self.remove = taps.take, taps.remove
+
+    def loss(self, seen: Sequence[Tensor]) -> Tensor:
+        return patch_entropy_loss(seen)
+
+
+def prior_of(teacher: nn.Module) -> Prior:
+    """BatchNorm's where the network has such layers, else that of patches."""
+    return BatchNormPrior(teacher) if batchnorm_layers(teacher) else PatchPrior(teacher)

@@ -1,0 +1,101 @@
+"""Commands that are not alone, and those that nobody listens to any more."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.processes import finish, start
+from zerosum.runs import checkpoints, compare, report
+from zerosum.runs.run import main
+
+
+def test_commands_in_threads(tmp_path):
+    before = threading.active_count()
+    with ThreadPoolExecutor(2) as threads:
+        runs = [["matrix_game", "--seed", str(seed), "--out", str(tmp_path / str(seed))] for seed in range(2)]
+        assert list(threads.map(main, runs)) == [0, 0]
+        folders = [str(tmp_path / "0"), str(tmp_path / "1")]
+        assert threads.submit(report.main, folders[:1]).result() == 0
+        assert threads.submit(compare.main, [*folders, "--out", str(tmp_path / "out")]).result() == 0
+    assert threading.active_count() == before
+
+
+def test_starts_at_once_leave_one_run_in_a_folder_and_a_folder_for_each(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    logs = [tmp_path / f"log{n}" for n in range(3)]
+    processes = [
+        start(log, "gan_ring", "--rounds", "60", "--out", tmp_path / "run", "--seed", n) for n, log in enumerate(logs)
+    ]
+    ends = [finish(process, log) for process, log in zip(processes, logs, strict=True)]
+    assert sorted(code for code, _ in ends) == [0, 2, 2]
+    winner = [code for code, _ in ends].index(0)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["options"]["seed"] == winner
+    assert "Traceback" not in "".join(out for _, out in ends)
+
+    class Then:
+        now = staticmethod(lambda: __import__("datetime").datetime(2026, 1, 1))
+
+    monkeypatch.setattr("zerosum.runs.run_folder.datetime", Then)
+    for _ in range(3):
+        assert main(["matrix_game"]) == 0
+    names = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert names == {"matrix_game-20260101-000000" + end for end in ("", "-2", "-3")}
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "zerosum.run", *map(str, arguments)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_a_closed_pipe_and_a_hang_up_end_a_run_with_a_checkpoint(tmp_path):
+    options = ["gan_ring", "--rounds", "100000", "--dynamics", "simultaneous"]
+    run = tmp_path / "hang-up"
+    process = start(tmp_path / "log", *options, "--out", run)
+    journal = run / "simultaneous" / "metrics.jsonl"
+    while not journal.exists() or len(journal.read_bytes().splitlines()) < 60:
+        assert process.is_alive()
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGHUP)
+    assert finish(process, tmp_path / "log")[0] == 130
+    assert checkpoints.load(checkpoints.saved(journal.parent)[-1])["round"] >= 60
+
+    run, errors = tmp_path / "pipe", tmp_path / "errors"
+    with (
+        errors.open("wb") as file,
+        subprocess.Popen(
+            command(*options, "--out", run), stdout=subprocess.PIPE, stderr=file, cwd=Path(__file__).parents[2]
+        ) as piped,
+    ):
+        piped.stdout.readline()
+        piped.stdout.close()
+        assert piped.wait(60) == 130
+    assert f"go on with python -m zerosum.run gan_ring --resume {run}" in errors.read_text().replace(
+        "python3", "python"
+    )
+    assert "Traceback" not in errors.read_text()
+    assert checkpoints.load(checkpoints.saved(run / "simultaneous")[-1])["round"] > 0
+
+
+def test_class_folders_whose_names_are_no_utf_8(tmp_path, capsys):
+    from PIL import Image
+
+    for name in range(10):
+        folder = tmp_path / "data" / os.fsdecode(b"\xff[b]%d" % name)
+        folder.mkdir(parents=True)
+        Image.new("L", (8, 8), 20 * name).save(folder / "x.png")
+    run = tmp_path / os.fsdecode(b"[red]run\xfe")
+    options = ["--rounds", "4", "--warmup", "1", "--calibration", "1", "--batch-size", "4"]
+    assert main(["adasg", *options, "--data", str(tmp_path / "data"), "--out", str(run)]) == 0
+    assert r"\udcff[b]0" in (run / "classes.csv").read_text(encoding="utf-8")
+    assert report.main([str(run)]) == 0
+    assert (run / "report.html").read_text(encoding="utf-8")
+    assert compare.main([str(run), "--out", str(tmp_path / "out")]) == 0
+    assert r"[red]run\udcfe" in capsys.readouterr().out

@@ -1,0 +1,67 @@
+"""Play in which one player answers with a best response."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from zerosum.dynamics.base import Dynamics, Round
+from zerosum.dynamics.simultaneous import Simultaneous
+from zerosum.game import Game
+from zerosum.player import Player, Side
+
+
+class Responding(Dynamics):
+    """One player moves by ``inner``, and every ``every`` rounds the other is put at its best response.
+
+    With y the one who answers: ``x' = inner(x, y)``, ``y' = argmin_y f(x', y)``. Where y answers exactly in each round
+    and x moves by gradient steps, x descends the function ``max`` or ``min`` over y of f (Danskin 1967), and the game
+    is one of a leader and a follower (Stackelberg). The optimizer, the schedule and the transform of y are not used.
+
+    Args:
+        respond: ``respond(game, player)`` (:class:`zerosum.BestResponse`, or a closed form).
+        side: of the player that answers.
+        every: rounds from one answer to the next.
+        inner: the rule by which the other moves.
+
+    Raises:
+        ValueError: ``every`` below 1.
+    """
+
+    def __init__(
+        self,
+        respond: Callable[[Game[Any], Player], None],
+        side: Side = "minimize",
+        every: int = 1,
+        inner: Dynamics | None = None,
+    ) -> None:
+        if every < 1:
+            raise ValueError(f"responding: every is at least 1; got {every}")
+        self.respond, self.side, self.every = respond, side, every
+        self.inner = inner or Simultaneous()
+        self._rounds = 0
+
+    def step(self, game: Game[Any], movers: Sequence[Player]) -> Round:
+        others = [player for player in movers if player.side != self.side]
+        moved = self.inner.step(game, others) if others else None
+        self._rounds += 1
+        if self._rounds % self.every == 0:
+            for player in movers:
+                if player.side == self.side:
+                    self.respond(game, player)
+        return moved or self._look(game, movers)
+
+    @staticmethod
+    def _look(game: Game[Any], movers: Sequence[Player]) -> Round:
+        with game.undisturbed():
+            play = game.play(game.sample())
+            payoff = game.payoff_of(play)
+            return Round(payoff, {player.name: player.losses(play, payoff) for player in movers})
+
+    def on_entry(self, player: Player) -> None:
+        self.inner.on_entry(player)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"inner": self.inner.state_dict(), "rounds": self._rounds}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.inner.load_state_dict(state["inner"])
+        self._rounds = state["rounds"]

@@ -1,0 +1,174 @@
+"""``python -m zerosum.run RECIPE [options]``: play a recipe's game and keep what comes of it.
+
+RECIPE is the path of a recipe file (recipes/adasg.py) or the name of an installed one (adasg).
+``python -m zerosum.run RECIPE --help`` lists its options.
+
+Exit codes: 1 for an error that nobody expected (its traceback is in error.txt, in the run's folder), 2 for bad input, 3
+where the game diverged, 4 where a file could not be written or read, 130 when interrupted (Ctrl-C, SIGTERM, SIGHUP, or
+nobody reads what is printed); from all but 2, --resume goes on.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from zerosum.runs import run_folder
+from zerosum.runs import inputs
+from zerosum.runs import recipe as recipes
+from zerosum.runs.files import write_whole
+from zerosum.divergence import Diverged
+from zerosum.memory import keep_freed_memory
+from zerosum.runs.options import MAY_DIFFER, Options, decode, encode, flag, with_full_paths
+from zerosum.randomness import seed_all
+from zerosum.runs.experiment import Experiment, Stage
+from zerosum.runs.messages import (
+    BAD_INPUT,
+    ERROR,
+    INTERRUPTED,
+    fault,
+    guarded,
+    output,
+    reader_is_gone,
+    refuse,
+    say,
+    traceback_of,
+)
+from zerosum.runs.session import CannotResume, Session
+from zerosum.runs.watchers.tensorboard import summary_writer
+
+DIVERGED, CANNOT_WRITE = 3, 4
+
+
+@guarded
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, or one of those above."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__.replace("``", ""))
+        print("Installed recipes:", ", ".join(recipes.installed()))
+        return 0 if arguments else BAD_INPUT
+    keep_freed_memory()
+    with recipes.beside(arguments[0]), ExitStack() as held:
+        try:
+            experiment, first, options = _set_up(arguments, held)
+        except BrokenPipeError:
+            raise
+        except (ValueError, OSError) as error:  # what players and recipes raise for input they cannot work with
+            return refuse(error)
+        except KeyboardInterrupt:
+            say("interrupted before the first round")
+            return INTERRUPTED
+        session = Session(experiment, _out(options), options, output())
+        return _play(session, first, run_folder.command([arguments[0], "--resume", str(_out(options))]))
+
+
+def _play(session: Session, first: Stage, again: str) -> int:
+    """Returns the exit code; where there is more to play, ``again`` is the line that goes on."""
+    folder, console = session.folder, session.console
+    try:
+        if session.play(first):
+            (folder / run_folder.TRACEBACK).unlink(missing_ok=True)  # of a try before this one
+            return 0
+    except CannotResume as error:
+        return refuse(error)
+    except Diverged as error:
+        say(f"{error}; the last good state is kept in {folder}")
+        if not session.experiment.side_by_side:
+            match = list(session.matches.values())[-1]
+            smaller = min(player.step_scale for player in match.game.players) / 2
+            say(f"go on with a smaller step:\n{again} --step-scale {smaller:g}")
+            say(f"or let it find one:\n{again} --on-divergence rewind")
+        return DIVERGED
+    except OSError as error:
+        say(f"{error}; the last good state is kept in {folder}; when this is mended, go on with\n{again}")
+        return CANNOT_WRITE
+    except KeyboardInterrupt:
+        say("broken off within a round; go on from the last checkpoint with")
+    except Exception as error:
+        return _keep(error, folder, again)
+    if reader_is_gone(console):
+        say(f"interrupted, because nobody reads what is printed; go on with {again}")
+    console.print(again, soft_wrap=True)
+    return INTERRUPTED
+
+
+def _keep(error: Exception, folder: Path, again: str) -> int:
+    """Say what nobody expected, and keep its traceback for the recipe's author."""
+    path, kept = folder / run_folder.TRACEBACK, "could not be kept"
+    try:
+        write_whole(path, traceback_of(error))
+        kept = f"is in {path}"
+    except OSError:
+        pass
+    say(f"{fault(error)}; its traceback {kept}; the last good state is kept; when this is mended, go on with {again}")
+    return ERROR
+
+
+def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Experiment, Stage, Options]:
+    """Everything that bad input can break, before anything is written; and then the run's folder, which is this
+    process's as long as ``held`` is open."""
+    recipe = recipes.load(arguments[0])
+    first_look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first_look.add_argument("--resume", type=inputs.expand)
+    folder = first_look.parse_known_args(arguments[1:])[0].resume
+    if folder is not None:
+        run_folder.read_options(folder)
+        held.enter_context(run_folder.hold(folder))
+        options = _of_resumed(recipe, folder, arguments[1:])
+    else:
+        options = _parse(recipe, arguments[1:])
+        if options.out is not None:
+            run_folder.check_free(options.out)
+    options.check()
+    if options.tensorboard:
+        summary_writer()
+    encode(options)
+    seed_all(options.seed)
+    experiment = recipe.make(options)
+    first = experiment.begin(next(iter(experiment.stages)), {}, options.seed)
+    if folder is not None:
+        run_folder.note_resumption(folder, recipe, options, arguments)
+        return experiment, first, options
+    if options.out is None:
+        options = dataclasses.replace(options, out=run_folder.new_folder(recipe.name))
+    held.enter_context(run_folder.claim(_out(options)))
+    run_folder.write_config(_out(options), recipe, options, arguments)
+    return experiment, first, options
+
+
+def _parse(recipe: recipes.Recipe, arguments: Sequence[str], **default: Options) -> Options:
+    parse: Any = tyro.cli
+    options: Options = parse(
+        recipe.config, args=arguments, prog=f"python -m zerosum.run {recipe.name}", **default
+    )
+    return with_full_paths(options)
+
+
+def _of_resumed(recipe: recipes.Recipe, folder: Path, arguments: Sequence[str]) -> Options:
+    """The options on the command line, over those of the run that is to be resumed."""
+    run_folder.check_recipe(folder, recipe)
+    started = decode(recipe.config, run_folder.read_options(folder))
+    started = dataclasses.replace(started, out=folder, resume=folder)
+    options = _parse(recipe, arguments, default=started)
+    kept = run_folder.read_config(folder)["inputs"]
+    now, then = encode(options), encode(started)
+    for name in sorted(now.keys() - MAY_DIFFER):
+        if now[name] != then[name] and not (name in kept and name in options.inputs()):
+            raise ValueError(
+                f"--resume {folder}: {flag(name)} {getattr(options, name)} differs from the run's "
+                f"{getattr(started, name)}; a run goes on with the options it was started with"
+            )
+    inputs.check(kept, options.inputs())
+    return options
+
+
+def _out(options: Options) -> Path:
+    assert options.out is not None
+    return options.out
+
