@@ -38,7 +38,7 @@ class Keeping:
             rounds,
             criterion=criterion,
             stop_when_stationary=config.stop_when_stationary and criterion is not None,
-            measure=self.examination,
+            measure=self.examination if self._student(game) is not None else None,
             measure_every=config.measure_every or max(1, rounds // 8),
         )
 
@@ -53,7 +53,7 @@ class Keeping:
     def finish(self, matches: Mapping[str, Match], folder: Path) -> Outcome:
         """Of the matches that were played, the last in which the student moved counts."""
         pair, scheme = self.scene.pair, self.scene.pair.scheme
-        match = [match for match in matches.values() if self._student(match) is not None][-1]
+        match = [match for match in matches.values() if self._student(match.game) is not None][-1]
         players.save_quantized(folder / players.QUANTIZED, pair.student, self.config.backbone, scheme)
         with match.game.undisturbed():
             images = self.scene.source.images(self._shown)
@@ -61,12 +61,12 @@ class Keeping:
         layers.write(folder / "layers.csv")
         if self.examination is not None:
             self.examination.write_classes(folder / players.CLASSES)
-        entry = match.entered.get(str(self._student(match)), match.round)
+        entry = match.entered[str(self._student(match.game))]
         figures, table = players.report(self.examination, match.measured, entry)
         gap = match.verdict.figures.get("balance_gap_mean") if match.verdict is not None else None
         sizes = {"float_bytes": layers.float_size, "quantized_bytes": layers.size}
         return Outcome(figures | {"balance_gap": gap} | sizes, Group(layers.draw(), table), "quantized-network")
 
-    def _student(self, match: Match) -> str | None:
-        named = [player.name for player in match.game.players if player.module is self.scene.pair.student]
+    def _student(self, game: Game[Any]) -> str | None:
+        named = [player.name for player in game.players if player.module is self.scene.pair.student]
         return named[0] if named else None

@@ -1,0 +1,64 @@
+"""Installed, the product is one name, and nobody else's folders get in its way."""
+
+import json
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+from zerosum.runs import recipe
+
+OTHERS = ("players", "objectives", "recipes", "runs", "common")
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A working directory with packages of its own by names that ours have inside."""
+    for name in OTHERS:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise ImportError('not this one')\n", encoding="utf-8")
+    return tmp_path
+
+
+def python(folder, *arguments):
+    done = subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_folders_in_the_working_directory_shadow_nothing(foreign):
+    options = ["--rounds", "2", "--warmup", "1", "--calibration", "1", "--out", "run"]
+    python(foreign, "-m", "zerosum.run", "adasg", *options)
+    python(foreign, "-m", "zerosum.report", "run")
+    python(foreign, "-m", "zerosum", "compare", "run", "--out", "compared")
+    python(foreign, "-m", "zerosum.export", "run", "--format", "pt2")
+    assert python(foreign, "-c", "import zerosum; print(type(zerosum.load('run')).__name__)").strip() != ""
+    assert json.loads((foreign / "run" / "summary.json").read_text(encoding="utf-8"))["rounds"] == 2
+
+
+def test_the_engine_alone_is_imported_for_a_game_of_two_numbers():
+    code = "import sys, zerosum; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = set(python(".", "-c", code).split())
+    assert not loaded & {"rich", "matplotlib", "filelock", "tyro", "pydantic", "timm", "torchvision", "PIL", "jinja2"}
+    assert "torch" in loaded
+
+
+def test_recipes_and_results_are_found_by_entry_points():
+    assert {"adasg", "saddle", "matrix_game"} <= set(recipe.installed())
+    ours = [*metadata.entry_points(group="zerosum.recipes"), *metadata.entry_points(group="zerosum.results")]
+    assert all(entry.value.startswith("zerosum.") for entry in ours)
+    assert recipe.load("adasg").installed
+
+
+def test_a_name_that_two_packages_bring_is_not_guessed(monkeypatch):
+    other = metadata.EntryPoint("adasg", "elsewhere.adasg", "zerosum.recipes")
+    both = [*metadata.entry_points(group="zerosum.recipes", name="adasg"), other]
+    monkeypatch.setattr(recipe, "entry_points", lambda **_: both)
+    with pytest.raises(ValueError, match=r"packages bring 2 of that name .*elsewhere\.adasg"):
+        recipe.load("adasg")
+
+
+def test_commands_have_one_door():
+    listed = python(".", "-m", "zerosum", "--help")
+    assert all(name in listed for name in ("run", "report", "compare", "export"))
