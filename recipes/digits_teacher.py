@@ -43,6 +43,11 @@ class Config(Options):
     max_shift: int = 1
     """Training images are moved by up to this many pixels each way."""
 
+    def check(self) -> None:
+        super().check()
+        self.check_at_least(0, "lr", "adversary_lr", "max_shift")
+        self.check_at_least(1, "batch_size")
+
 
 class Play(NamedTuple):
     losses: Tensor  # (N,) cross-entropy

@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_type_hints
 
 import torch
-
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
@@ -53,6 +54,10 @@ class Options:
         Raises:
             ValueError: an option has a value that makes no sense.
         """
+        for name, value in vars(self).items():
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, float) and math.isnan(number):
+                    raise ValueError(f"{flag(name)} {number}: expected a number")
         self.check_at_least(0, "rounds", "seed", "step_scale", "max_rewinds", "checkpoint_every")
         self.check_at_least(1, "checkpoints")
 
@@ -151,6 +156,20 @@ def with_full_paths(options: O) -> O:
 def flag(name: str) -> str:
     """An option as it is written on the command line."""
     return f"--{name.replace('_', '-')}"
+
+
+def flat(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as :func:`encode` gives them, those of a dataclass among them one by one, as the command line takes
+    them: ``scheme``'s ``weight_range`` is ``weight_range``; where another is named so, ``scheme.weight_range``."""
+    parts = [flat(value) if isinstance(value, Mapping) else {} for value in kept.values()]
+    names = Counter([*kept, *(name for part in parts for name in part)])
+    found = {}
+    for (name, value), part in zip(kept.items(), parts, strict=True):
+        if part:
+            found |= {inner if names[inner] == 1 else f"{name}.{inner}": item for inner, item in part.items()}
+        else:
+            found[name] = value
+    return found
 
 
 def _types(config: type[Options]) -> dict[str, Any]:
