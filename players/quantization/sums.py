@@ -7,7 +7,7 @@ network walks from its start.
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -66,7 +66,14 @@ def _quantizing_sums(cls: type[nn.Module]) -> type[nn.Module]:
         walk.finish()
         return output
 
-    return type(f"SumQuantized{cls.__name__}", (cls,), {"forward": forward, "__module__": cls.__module__})
+    members: dict[str, Any] = {"forward": forward, "__module__": cls.__module__}
+    if issubclass(cls, nn.Sequential):  # which runs all that it holds
+
+        def __iter__(self: Any) -> Iterator[nn.Module]:
+            return (module for module in cls.__iter__(self) if module is not self.sum_quantizers)
+
+        members["__iter__"] = __iter__
+    return type(f"SumQuantized{cls.__name__}", (cls,), members)
 
 
 class _Walk:

@@ -22,9 +22,6 @@ class Prior(Protocol):
     def loss(self, seen: Any) -> Tensor:
         """A scalar of what :meth:`take` gave, that whoever makes the images lowers."""
 
-    def remove(self) -> None:
-        """Leave the network as it was."""
-
 
 class BatchNormPrior:
     """The running statistics of P's BatchNorm layers (:func:`zerosum.objectives.bn_alignment`).
@@ -36,8 +33,7 @@ class BatchNormPrior:
     name = "bn_alignment"
 
     def __init__(self, teacher: nn.Module) -> None:
-        taps = BatchNormTaps(teacher)
-        self.take, self.remove = taps.take, taps.remove
+        self.take = BatchNormTaps(teacher).take
 
     def loss(self, seen: tuple[Sequence[Moments], Sequence[Moments]]) -> Tensor:
         return bn_alignment(*seen)
@@ -53,8 +49,7 @@ class PatchPrior:
     name = "patch_entropy"
 
     def __init__(self, teacher: nn.Module) -> None:
-        taps = PatchTaps(teacher)
-        self.take, self.remove = taps.take, taps.remove
+        self.take = PatchTaps(teacher).take
 
     def loss(self, seen: Sequence[Tensor]) -> Tensor:
         return patch_entropy_loss(seen)
