@@ -25,7 +25,9 @@ FORBIDDEN = {
 
 
 def files(part):
-    found = [path for path in PARTS[part].rglob("*.py") if part != "zerosum" or "runs" not in path.parts[-3:]]
+    """Of a part without those inside it: installed, all lie in the engine's folder."""
+    inside = {"runs", "players", "objectives", "recipes"} if part == "zerosum" else set()
+    found = [path for path in PARTS[part].rglob("*.py") if path.relative_to(PARTS[part]).parts[0] not in inside]
     if part == "zerosum":
         found = [path for path in found if not (path.parent == PARTS[part] and path.name in COMMANDS)]
     assert found
@@ -80,8 +82,8 @@ def test_objectives_know_torch_and_einops():
 def test_the_training_loop_exists_once():
     stepping = [
         f"{part}/{path.relative_to(PARTS[part]).as_posix()}"
-        for part in ("zerosum", "players", "objectives", "recipes")
-        for path in PARTS[part].rglob("*.py")
+        for part in PARTS
+        for path in files(part)
         if "optimizer.step()" in (text := path.read_text(encoding="utf-8")) or ".backward()" in text
     ]
     assert stepping == ["zerosum/player.py"]
@@ -93,3 +95,19 @@ def test_files_are_read_in_one_sitting():
     }
     assert not {str(path): lines for path, lines in lengths.items() if lines > 250}
     assert sum(lengths[path] for path in files("zerosum")) <= 2200
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import zerosum.runs.session",
+        "from zerosum.runs import Options",
+        "from zerosum import runs",
+        'import_module("zerosum.runs")',
+        'importlib.import_module(f"zerosum.runs.{name}")',
+        '__import__("zerosum.runs.run")',
+    ],
+)
+def test_an_arrow_upwards_is_seen_however_it_is_written(line, tmp_path):
+    (tmp_path / "part.py").write_text(line, encoding="utf-8")
+    assert any(knows(module, "zerosum.runs") for module in imported(tmp_path / "part.py"))
