@@ -58,13 +58,13 @@ def evaluate(game: Game[Any], movers: Sequence[Player], sample: Any, create_grap
     differentiated once more.
 
     Raises:
-        ValueError: a loss that is no scalar.
+        ValueError: a payoff or a loss that is no scalar.
     """
     with game.only(movers):
         play = game.play(sample)
         payoff = game.payoff_of(play)
     losses = {player: player.losses(play, payoff) for player in movers}
-    _check_that_they_are_scalars(losses)
+    _check_that_they_are_scalars(payoff, losses)
     gradients: dict[Player, Sequence[Tensor | None]] = {}
     for player in movers:
         loss = torch.stack(list(losses[player].values())).sum()
@@ -78,14 +78,11 @@ def evaluate(game: Game[Any], movers: Sequence[Player], sample: Any, create_grap
     return Evaluation(payoff, losses, gradients)
 
 
-def _check_that_they_are_scalars(losses: Mapping[Player, Mapping[str, Tensor]]) -> None:
-    for player, terms in losses.items():
-        for name, value in terms.items():
-            if value.ndim:
-                raise ValueError(
-                    f"the loss {name!r} of {player.name!r} has shape {tuple(value.shape)}; expected a scalar: take its "
-                    "mean or sum"
-                )
+def _check_that_they_are_scalars(payoff: Tensor | None, losses: Mapping[Player, Mapping[str, Tensor]]) -> None:
+    named = {f"the loss {name!r} of {p.name!r}": value for p, terms in losses.items() for name, value in terms.items()}
+    for what, value in {"the payoff": payoff, **named}.items():
+        if value is not None and value.ndim:
+            raise ValueError(f"{what} has shape {tuple(value.shape)}; expected a scalar: take its mean or sum")
 
 
 class Dynamics(ABC):

@@ -35,12 +35,12 @@ class Lookahead(Dynamics):
         self._slow: dict[str, list[Tensor]] = {}
 
     def step(self, game: Game[Any], movers: Sequence[Player]) -> Round:
-        for player in game.players:
+        for player in movers:
             self._slow.setdefault(player.name, player.values())
         result = self.inner.step(game, movers)
         self._rounds += 1
         if self._rounds % self.k == 0:
-            for player in game.players:
+            for player in movers:
                 self._step_back(player)
         return result
 

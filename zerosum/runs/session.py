@@ -10,15 +10,14 @@ from typing import Any
 
 from rich.console import Console
 
-from zerosum.runs import checkpoints
-from zerosum.runs import run_folder
-from zerosum.runs.files import whole_files
-from zerosum.runs.curves import draw_game
 from zerosum.divergence import Diverged
 from zerosum.match import Match
+from zerosum.runs import checkpoints, run_folder
+from zerosum.runs.curves import draw_game
 from zerosum.runs.experiment import ALONE, Experiment, Stage
-from zerosum.runs.options import Options
+from zerosum.runs.files import whole_files
 from zerosum.runs.messages import attempt, fault, say
+from zerosum.runs.options import Options
 from zerosum.runs.watchers import Checkpoints, ConsoleWatcher, Journal, Pictures, TensorBoard
 from zerosum.runs.watchers.journal import read as read_journal
 
@@ -38,6 +37,7 @@ class Session:
         self.experiment, self.folder, self.options, self.console = experiment, folder, options, console
         self.matches: dict[str, Match] = {}
         self._failed: list[str] = []  # what a run can do without
+        self._signals: list[int] = []  # that came in to end it
 
     def play(self, first: Stage) -> bool:
         """Play to the end, and write into the folder what comes of it; False where it was interrupted.
@@ -54,6 +54,9 @@ class Session:
         """
         diverged = None
         for name in self.experiment.stages:
+            if self._signals:  # in the last round of the stage before
+                self.console.print(f"interrupted before {name}; go on with")
+                return False
             stage = self.experiment.begin(name, self.matches, self.options.seed) if self.matches else first
             self.matches[name] = stage.match
             if name:
@@ -98,6 +101,7 @@ class Session:
         pictures = [Pictures(folder, stage.draw)] if stage.draw is not None else []
         keeper = Checkpoints(folder, journal, options.checkpoint_every, options.checkpoints, stage.best_by)
         board = [TensorBoard(folder)] if options.tensorboard else []
+        shown: list[Pictures | TensorBoard] = [*pictures, *board]
         match.watchers = [*match.watchers, ConsoleWatcher(self.console), journal, *pictures, keeper, *board]
         _restore(match, folder, self.console)
         if options.step_scale is not None:
@@ -109,12 +113,12 @@ class Session:
                 draw_game(read_journal(journal.path), aside / run_folder.GAME)
 
         try:
-            with _finishing_the_round(match):
+            with _finishing_the_round(match, self._signals):
                 _play_or_rewind(match, keeper, options, self.console)
         except Diverged:
             attempt("the picture of the game", draw, self._failed)
             raise
-        self._failed += [what for watcher in pictures for what in watcher.failed]
+        self._failed += [what for watcher in shown for what in watcher.failed]
         if match.over:
             attempt("the picture of the game", draw, self._failed)
         else:
@@ -124,7 +128,7 @@ class Session:
     def _account(self) -> dict[str, Any]:
         """What there is to say of any experiment, and which pictures and tables could not be made."""
         accounts = {name: _account(match) for name, match in self.matches.items()}
-        said = accounts[ALONE] if ALONE in accounts else {"matches": accounts}
+        said = accounts.get(ALONE, {"matches": accounts})
         return said | ({"failed": self._failed} if self._failed else {})
 
     def _closing_line(self) -> str:
@@ -179,11 +183,12 @@ def _account(match: Match) -> dict[str, Any]:
 
 
 @contextmanager
-def _finishing_the_round(match: Match) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP end the match after the round being played; a second Ctrl-C breaks it off at once. In
-    a thread that is not the main one, no signal arrives."""
+def _finishing_the_round(match: Match, heard: list[int]) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP end the match after the round being played, and are noted in ``heard``; a second
+    Ctrl-C breaks it off at once. In a thread that is not the main one, no signal arrives."""
 
     def stop(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
         match.stop()
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tests.zerosum.games import bilinear
 from tests.zerosum.test_match import noisy_match
 from zerosum import Match, Simultaneous, Watcher
+from zerosum.randomness import random_state, seed_all, set_random_state
 from zerosum.runs.checkpoints import Damaged, drop_after, load, load_newest, prune, save, saved
 from zerosum.runs.files import write_whole
-from zerosum.randomness import random_state, seed_all, set_random_state
 from zerosum.runs.watchers import Checkpoints, Journal
 
 

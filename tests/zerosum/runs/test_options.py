@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zerosum.runs import Options
-from zerosum.runs.run_folder import write_json
 from zerosum.runs.options import _same, decode, encode
+from zerosum.runs.run_folder import write_json
 
 
 class Colour(enum.Enum):
