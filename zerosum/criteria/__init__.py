@@ -7,14 +7,9 @@ from zerosum.criteria.exploitability import Exploitability
 from zerosum.criteria.gradient_norm import GradientNorm
 from zerosum.criterion import Criterion, Verdict
 
+# fmt: off
 __all__ = [
-    "AllOf",
-    "AnyOf",
-    "BalanceGap",
-    "Criterion",
-    "DualityGap",
-    "Exploitability",
-    "GradientNorm",
-    "Patience",
+    "AllOf", "AnyOf", "BalanceGap", "Criterion", "DualityGap", "Exploitability", "GradientNorm", "Patience",
     "Verdict",
 ]
+# fmt: on

@@ -34,21 +34,10 @@ def make_dynamics(name: DynamicsName, adjustment: float = 1.0) -> Dynamics:
     return DYNAMICS[name](adjustment) if name in ("consensus", "symplectic") else DYNAMICS[name]()
 
 
+# fmt: off
 __all__ = [
-    "DYNAMICS",
-    "Alternating",
-    "ConsensusOptimization",
-    "Dynamics",
-    "DynamicsName",
-    "Evaluation",
-    "Extragradient",
-    "Field",
-    "Lookahead",
-    "Optimistic",
-    "Responding",
-    "Round",
-    "Simultaneous",
-    "SymplecticGradientAdjustment",
-    "evaluate",
-    "make_dynamics",
+    "DYNAMICS", "Alternating", "ConsensusOptimization", "Dynamics", "DynamicsName", "Evaluation", "Extragradient",
+    "Field", "Lookahead", "Optimistic", "Responding", "Round", "Simultaneous", "SymplecticGradientAdjustment",
+    "evaluate", "make_dynamics",
 ]
+# fmt: on
