@@ -52,7 +52,7 @@ class Player:
 
     Attributes:
         step_scale: factor on the step sizes of all the optimizers' groups, whatever a schedule makes of them.
-        steps: how often the optimizers have stepped.
+        steps: how often the optimizers have stepped in this process.
         steepest: greatest magnitude in the gradients of the newest step, still on their device; None before any.
         first_largest: of its moving parameters, when the match began.
 

@@ -33,7 +33,9 @@ def clip_norm(most: float) -> Transform:
         raise ValueError(f"clip_norm: expected a norm above 0; got {most}")
 
     def clip(gradients: Gradients) -> Gradients:
-        norms = [torch.linalg.vector_norm(gradient) for gradient in gradients if gradient is not None]
+        reached = [gradient for gradient in gradients if gradient is not None]
+        # In float32 at least: a sum of squares overflows float16 soon.
+        norms = [torch.linalg.vector_norm(g, dtype=torch.promote_types(g.dtype, torch.float32)) for g in reached]
         if not norms:
             return gradients
         factor = (most / torch.linalg.vector_norm(torch.stack([norm.to(norms[0]) for norm in norms]))).clamp(max=1)

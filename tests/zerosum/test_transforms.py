@@ -137,3 +137,9 @@ def test_what_makes_no_sense_is_refused():
 def test_only_a_transform_with_a_memory_is_asked_for_it():
     assert isinstance(Accumulate(1), Remembering)
     assert not isinstance(clip_norm(1.0), Remembering)
+
+
+def test_gradients_in_half_precision_do_not_vanish_where_their_squares_overflow():
+    (clipped,) = clip_norm(1.0)([torch.full((4,), 5e4, dtype=torch.float16)])
+    assert clipped.dtype == torch.float16
+    assert clipped.tolist() == pytest.approx([0.5] * 4, rel=1e-2)
