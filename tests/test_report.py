@@ -12,6 +12,7 @@ from tests.browser import opened, requested
 from zerosum import compare, report
 from zerosum.runs.compare import read_groups, rows
 from zerosum.runs.curves import marks, panels
+from zerosum.runs.options import flat
 from zerosum.runs.run import main as play
 
 SHORT = ["adasg", "--rounds", "40", "--warmup", "10", "--gap-every", "5", "--calibration", "2", "--measure-every", "10"]
@@ -55,6 +56,7 @@ def test_the_report_is_drawn_in_a_browser_and_fetches_nothing(runs, width, tmp_p
         "Classes that lost most",
         "--bits",
         "w2a3",
+        "--weight-range",
         "git commit",
         "zerosum.run adasg",
         "Above each image is the label",
@@ -161,6 +163,44 @@ def test_runs_that_are_not_finished_are_not_compared(runs, tmp_path, capsys):
     (folder / "summary.json").unlink()
     assert compare.main([str(folder)]) == 2
     assert "that run is not finished" in capsys.readouterr().err
+
+
+def test_options_of_a_part_are_shown_one_by_one(runs, tmp_path):
+    page = tmp_path / "report.html"
+    assert report.main([str(runs / "seed0"), "--out", str(page)]) == 0
+    assert "<td>--weight-range</td><td>minmax</td>" in (text := page.read_text(encoding="utf-8"))
+    assert "<td>--scheme" not in text
+    other = shutil.copytree(runs / "seed0", tmp_path / "run")
+    config = json.loads((other / "config.json").read_text(encoding="utf-8"))
+    config["options"]["scheme"]["weight_range"] = "mse"
+    (other / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert [group.name for group in read_groups([runs / "seed0", other])] == ["weight-range minmax", "weight-range mse"]
+
+
+def test_options_flat():
+    """By their own names; by the part's too where two are named alike."""
+    kept = {"bits": "w2a3", "lr": 1.0, "scheme": {"grid": "pow2", "lr": 2.0}, "other": {"deep": {"a": 1}, "b": []}}
+    assert flat(kept) == {"bits": "w2a3", "lr": 1.0, "grid": "pow2", "scheme.lr": 2.0, "a": 1, "b": []}
+    assert flat({"x": {"a": 1}, "y": {"a": 2}}) == {"x.a": 1, "y.a": 2}
+    assert flat({"none": {}}) == {"none": {}}
+
+
+@pytest.mark.parametrize("content", [b"picture", b"", "cut"], ids=["text", "empty", "cut"])
+def test_a_picture_that_cannot_be_read_is_left_out_and_said_to_be(content, runs, tmp_path, capsys):
+    folder = shutil.copytree(runs / "seed0", tmp_path / "run")
+    path = folder / "pictures" / "round-000000.png"
+    (folder / "of_the_recipe.png").write_bytes(b"")
+    path.write_bytes(path.read_bytes()[:3000] if content == "cut" else content)
+    assert report.main([str(folder)]) == 0
+    said = capsys.readouterr().err
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for name in ("round-000000.png", "of_the_recipe.png"):
+        assert f"the picture {name}: " in said
+        assert f"Not shown: the picture {name}: " in page
+    assert "the report goes on without" in said
+    assert "round 0" not in page
+    assert page.count("round 20</figcaption>") == page.count("round 40</figcaption>") == 1
+    assert "Above each image is the label" in page  # as the pictures that are left say
 
 
 def journal(sizes, **rest):

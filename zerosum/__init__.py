@@ -63,4 +63,5 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> nn.Module:
     """
     from zerosum.runs import results  # the engine needs nothing of runs; this is for who has one
 
-    return results.kind_of(Path(folder)).load(Path(folder), device)
+    folder = Path(folder).expanduser()
+    return results.kind_of(folder).load(folder, device)

@@ -8,12 +8,14 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.processes import finish, start
-from zerosum.runs import checkpoints, compare, report
+from zerosum.runs import checkpoints, compare, report, run_folder
+from zerosum.runs.recipe import Recipe
 from zerosum.runs.run import main
 
 
@@ -50,6 +52,60 @@ def test_starts_at_once_leave_one_run_in_a_folder_and_a_folder_for_each(tmp_path
     assert names == {"matrix_game-20260101-000000" + end for end in ("", "-2", "-3")}
 
 
+def files(folder):
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+QUICK = ["saddle", "--dynamics", "simultaneous", "--rounds", "3"]
+
+
+@pytest.mark.parametrize("ahead", ["finished", "began"])
+def test_who_comes_second_to_a_folder_writes_nothing(ahead, tmp_path, monkeypatch, capsys):
+    """The folder is free when it looks first; another is there before it can take it."""
+    run, found, make = tmp_path / "run", {}, Recipe.make
+
+    def overtaken(recipe, options):
+        if options.seed == 1 and ahead == "finished":
+            assert main([*QUICK, "--seed", "2", "--out", str(run)]) == 0
+        elif options.seed == 1:
+            run.mkdir()
+            held.enter_context(run_folder.hold(run))
+        found.update(files(run))
+        return make(recipe, options)
+
+    monkeypatch.setattr(Recipe, "make", overtaken)
+    with ExitStack() as held:
+        assert main([*QUICK, "--seed", "1", "--out", str(run)]) == 2
+        expected = "the folder holds another run" if ahead == "finished" else "another process is playing that run"
+        assert expected in capsys.readouterr().err
+        assert files(run) == found
+        assert (len(found) > 1) == (ahead == "finished")
+
+
+AT_ONCE = """
+import datetime, sys
+from zerosum.runs import run, run_folder
+
+class Then:
+    now = staticmethod(lambda: datetime.datetime(2026, 1, 1))
+
+run_folder.datetime = Then
+sys.exit(run.main([*sys.argv[1:]]))
+"""
+
+
+def test_processes_that_start_within_one_second_have_a_folder_each(tmp_path):
+    processes = [
+        subprocess.Popen([sys.executable, "-c", AT_ONCE, *QUICK, "--seed", str(seed)], cwd=tmp_path)
+        for seed in range(2)
+    ]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    folders = sorted((tmp_path / "runs").iterdir())
+    assert [folder.name for folder in folders] == ["saddle-20260101-000000", "saddle-20260101-000000-2"]
+    assert {run_folder.read_config(folder)["options"]["seed"] for folder in folders} == {0, 1}
+    assert all((folder / "summary.json").exists() for folder in folders)
+
+
 def command(*arguments):
     return [sys.executable, "-m", "zerosum.run", *map(str, arguments)]
 
@@ -82,6 +138,32 @@ def test_a_closed_pipe_and_a_hang_up_end_a_run_with_a_checkpoint(tmp_path):
     )
     assert "Traceback" not in errors.read_text()
     assert checkpoints.load(checkpoints.saved(run / "simultaneous")[-1])["round"] > 0
+
+
+def test_the_other_commands_do_their_work_though_nobody_reads(tmp_path):
+    """As before ``| head -0``."""
+    run, out = tmp_path / "run", tmp_path / "out"
+    assert main(["adasg", "--rounds", "2", "--warmup", "1", "--calibration", "1", "--out", str(run)]) == 0
+    asked = {
+        "report": [run],
+        "compare": [run, "--out", out],
+        "export": [run, "--format", "pt2"],
+        "run": ["saddle", "--help"],
+        "": ["--help"],
+    }
+    reader, writer = os.pipe()
+    os.close(reader)
+    ends = {}
+    for name, arguments in asked.items():
+        module = [sys.executable, "-m", f"zerosum.{name}".rstrip("."), *map(str, arguments)]
+        ended = subprocess.run(module, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+        ends[name] = ended.returncode
+        assert ended.stderr == "", name
+    os.close(writer)
+    assert ends == {"report": 0, "compare": 0, "export": 0, "run": 130, "": 130}
+    assert (run / "report.html").read_text(encoding="utf-8").endswith("</html>")
+    assert (out / "compare.csv").exists()
+    assert (run / "quantized.pt2").exists()
 
 
 def test_class_folders_whose_names_are_no_utf_8(tmp_path, capsys):

@@ -231,3 +231,16 @@ def test_what_nobody_expected_of_the_other_commands(command, tmp_path, capsys, m
         monkeypatch.setattr(f"zerosum.runs.{place}", fail)
     assert command.main([str(tmp_path)]) == 1
     assert "RuntimeError: two lines (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["no picture", ""], ids=["text", "empty"])
+def test_a_picture_that_tensorboard_cannot_read(content, failing, tmp_path, capsys):
+    text = FAILING.replace('Image.new("RGB", (4, 4)).save(path)', f"path.write_text({content!r})")
+    (tmp_path / "failing.py").write_text(text, encoding="utf-8")
+    run = tmp_path / "run"
+    assert main([failing, "--tensorboard", "--out", str(run)]) == 0
+    assert "the picture round-000000.png in TensorBoard: UnidentifiedImageError" in capsys.readouterr().err
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["figure"], len(summary["failed"])) == (1.0, 3)
+    assert report.main([str(run)]) == 0
+    assert "Not shown: the picture round-000004.png" in (run / "report.html").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.processes import finish, start, wait_for_rounds
-from tests.recipes.test_run import refused
+from tests.recipes.test_refusals import refused
 from zerosum.recipes.common.payoffs import exact_solution, payoff_matrix
 from zerosum.runs import checkpoints
 from zerosum.runs.run import main

@@ -11,6 +11,7 @@ from PIL import Image
 
 from tests.processes import finish, lines, start
 from zerosum.players import load_backbone
+from zerosum.recipes import saddle
 from zerosum.runs.run import main
 
 SHORT = ["--rounds", "6", "--warmup", "2", "--calibration", "1", "--gap-every", "2", "--batch-size", "4"]
@@ -38,7 +39,7 @@ def test_a_run_of_another_recipe_is_refused(tmp_path, capsys):
         assert f"a run of the recipe saddle, not of {other}" in error
         assert len(error.splitlines()) == 1
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    assert main(["recipes/saddle.py", "--resume", str(run)]) == 0  # the installed one, by its path
+    assert main([saddle.__file__, "--resume", str(run)]) == 0  # the installed one, by its path
 
 
 def test_a_recipe_of_the_same_stem_elsewhere_is_another_and_an_edited_one_is_said_to_be(tmp_path, capsys):

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from zerosum.runs.messages import BAD_INPUT, say
+from zerosum.runs.messages import BAD_INPUT, guarded, say
 
 COMMANDS = ("run", "report", "compare", "export")
 
 
+@guarded
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments)] or [""]

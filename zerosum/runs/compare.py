@@ -8,7 +8,6 @@ import io
 import json
 import math
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,11 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from zerosum.runs import run_folder
-from zerosum.runs.files import write_whole
 from zerosum.runs.curves import STEP_SIZE, Curve, panels
+from zerosum.runs.files import write_whole
 from zerosum.runs.inputs import expand
-from zerosum.runs.options import MAY_DIFFER
 from zerosum.runs.messages import guarded, output, printable, refuse
+from zerosum.runs.options import MAY_DIFFER, flag, flat
 from zerosum.runs.watchers.journal import read as read_journal
 
 TABLE, CURVES = "compare.csv", "compare.png"
@@ -66,7 +65,7 @@ def read_groups(folders: Sequence[Path]) -> list[Group]:
         config = run_folder.read_config(folder)
         options = {name: value for name, value in config["options"].items() if name not in _NOT_ASKED}
         key = json.dumps([config["recipe"], options], sort_keys=True)
-        asked[key] = {"recipe": config["recipe"]} | options
+        asked[key] = {"recipe": config["recipe"]} | flat(options)
         members.setdefault(key, []).append(folder)
     return [
         Group(
@@ -84,7 +83,8 @@ def _names(asked: Sequence[Mapping[str, Any]]) -> list[str]:
     differing = [key for key in keys if len({json.dumps(options.get(key)) for options in asked}) > 1]
     if not differing:
         return [str(asked[0]["recipe"])]
-    return [printable(", ".join(f"{key} {options.get(key)}" for key in differing)) for options in asked]
+    words = {key: flag(key).removeprefix("--") for key in differing}
+    return [printable(", ".join(f"{words[key]} {options.get(key)}" for key in differing)) for options in asked]
 
 
 def _numbers(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
@@ -99,7 +99,7 @@ def _numbers(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, fl
 
 def _journal(folder: Path) -> list[dict[str, Any]]:
     path = folder / run_folder.METRICS
-    return read_journal(path) if path.exists() else []  # a contest's matches have one each
+    return read_journal(path) if path.exists() else []  # of several stages each has one
 
 
 def rows(groups: Sequence[Group]) -> list[list[str]]:
@@ -184,4 +184,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table)
     console.print(f"kept in {out}", soft_wrap=True)
     return 0
-

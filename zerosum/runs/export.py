@@ -43,4 +43,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(kind: results.Kind, arguments: Sequence[str]) -> Any:
     parse: Any = tyro.cli
     return parse(kind.ExportOptions, args=arguments, prog="python -m zerosum.export RUN_DIR")
-

@@ -7,12 +7,15 @@ import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, TextIO, cast
+from typing import Protocol, TextIO, TypeVar, cast
 
 from rich.console import Console
 
 ERROR, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes."""
+
+
+T = TypeVar("T")
 
 
 class Main(Protocol):
@@ -98,18 +101,20 @@ def fault(error: BaseException) -> str:
     return f"{type(error).__name__}: {_line(error)}{where}"
 
 
-def attempt(what: str, do: Callable[[], Any], failed: list[str]) -> None:
-    """Do what a run can do without; an error is said, and added to ``failed``."""
+def attempt(what: str, do: Callable[[], T], failed: list[str], who: str = "the run") -> T | None:
+    """Do what ``who`` can do without, and return what it gives; an error is said, and added to ``failed``."""
     try:
-        do()
+        return do()
     except Exception as error:
         failed.append(f"{what}: {fault(error)}")
-        say(f"{failed[-1]}; the run goes on without")
+        say(f"{failed[-1]}; {who} goes on without")
+        return None
 
 
 def guarded(main: Main) -> Main:
-    """A command that ends in no traceback: what nobody expected is said in a line, with exit code 1, and Ctrl-C or a
-    closed pipe gives exit code 130."""
+    """A command that ends in no traceback: what nobody expected is said in a line, with exit code 1, and Ctrl-C gives
+    exit code 130. So does a closed pipe where a command does nothing but print, its help, say; what it writes into
+    files is written nevertheless, with the exit code of that."""
 
     @functools.wraps(main)
     def run(arguments: Sequence[str] | None = None) -> int:

@@ -54,10 +54,9 @@ class Options:
         Raises:
             ValueError: an option has a value that makes no sense.
         """
-        for name, value in vars(self).items():
-            for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, float) and math.isnan(number):
-                    raise ValueError(f"{flag(name)} {number}: expected a number")
+        for field in dataclasses.fields(self):
+            if _has_nan(value := getattr(self, field.name)) and not _has_nan(field.default):
+                raise ValueError(f"{flag(field.name)} {value}: expected a number")
         self.check_at_least(0, "rounds", "seed", "step_scale", "max_rewinds", "checkpoint_every")
         self.check_at_least(1, "checkpoints")
 
@@ -153,6 +152,11 @@ def with_full_paths(options: O) -> O:
     return dataclasses.replace(options, **full)
 
 
+def _has_nan(value: object) -> bool:
+    numbers = value if isinstance(value, tuple) else (value,)
+    return any(isinstance(number, float) and math.isnan(number) for number in numbers)
+
+
 def flag(name: str) -> str:
     """An option as it is written on the command line."""
     return f"--{name.replace('_', '-')}"
@@ -163,7 +167,7 @@ def flat(kept: Mapping[str, Any]) -> dict[str, Any]:
     them: ``scheme``'s ``weight_range`` is ``weight_range``; where another is named so, ``scheme.weight_range``."""
     parts = [flat(value) if isinstance(value, Mapping) else {} for value in kept.values()]
     names = Counter([*kept, *(name for part in parts for name in part)])
-    found = {}
+    found: dict[str, Any] = {}
     for (name, value), part in zip(kept.items(), parts, strict=True):
         if part:
             found |= {inner if names[inner] == 1 else f"{name}.{inner}": item for inner, item in part.items()}

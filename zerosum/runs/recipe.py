@@ -63,7 +63,7 @@ def load(source: str) -> Recipe:
     if not (isinstance(config, type) and issubclass(config, Options) and callable(make)):
         raise ValueError(
             f"{source} defines no recipe: expected a dataclass Config(zerosum.runs.Options) and a function "
-            "recipe(config) -> zerosum.Match"
+            "recipe(config) -> zerosum.Match, or zerosum.runs.Experiment"
         )
     file = Path(str(module.__file__)).resolve()
     return Recipe(path.stem, config, make, file, installed=file == _installed_file(path.stem))
@@ -77,12 +77,18 @@ def beside(source: str) -> Iterator[None]:
     if Path(source).suffix != ".py":
         yield
         return
-    with _searched(folder):
-        yield
-    new = {name: sys.modules.get(name.partition(".")[0]) for name in set(sys.modules) - known}
-    for name, package in new.items():
-        if getattr(package, "__file__", None) in (str(folder / f"{name}.py"), str(folder / name / "__init__.py")):
+    try:
+        with _searched(folder):
+            yield
+    finally:
+        tops = {top for top in set(sys.modules) - known if "." not in top and _lies_in(folder, sys.modules[top])}
+        for name in [name for name in list(sys.modules) if name.partition(".")[0] in tops]:
             del sys.modules[name]
+
+
+def _lies_in(folder: Path, module: ModuleType) -> bool:
+    places = getattr(module, "__path__", None) or [getattr(module, "__file__", None)]
+    return any(Path(place).parent == folder for place in places if place)
 
 
 @contextmanager

@@ -5,9 +5,9 @@ The page (report.html) holds all that it shows: it opens offline, and can be sen
 
 import base64
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +16,12 @@ import tyro
 from matplotlib.figure import Figure
 from PIL import Image
 
-from zerosum.runs import run_folder
-from zerosum.runs import results
-from zerosum.runs.files import write_whole
+from zerosum.runs import results, run_folder
 from zerosum.runs.curves import draw_panel, marks, panels
+from zerosum.runs.files import write_whole
 from zerosum.runs.inputs import expand
-from zerosum.runs.messages import guarded, output, printable, refuse
+from zerosum.runs.messages import attempt, guarded, output, printable, refuse
+from zerosum.runs.options import flag, flat
 from zerosum.runs.watchers.journal import read as read_journal
 from zerosum.runs.watchers.pictures import drawn
 
@@ -44,6 +44,7 @@ class Options:
 class _Picture:
     source: str
     caption: str
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,13 @@ def _of_the_result(folder: Path, summary: Mapping[str, Any]) -> list[_Section]:
                 found.append(_Section(title, text, rows=content))
     pictures = [path for path in sorted(folder.glob("*.png")) if path.name != run_folder.GAME]
     if pictures:
-        found.append(_Section("What came of it", images=[_picture(path, path.stem) for path in pictures]))
+        images, missing = _pictures({path.stem: path for path in pictures})
+        found.append(_Section("What came of it", missing, images=images))
     return found
 
 
 def _of_the_matches(folder: Path) -> list[_Section]:
-    """Curves and pictures of the match, or of each of a contest's."""
+    """Curves and pictures of the match, or of each of an experiment's stages."""
     found = []
     for path in sorted([*folder.glob(run_folder.METRICS), *folder.glob(f"*/{run_folder.METRICS}")]):
         name = "" if path.parent == folder else f" of {path.parent.name}"
@@ -122,14 +124,14 @@ def _of_the_matches(folder: Path) -> list[_Section]:
         found.append(_Section(f"The game{name}", text, images=images))
         pictures = drawn(path.parent)
         if pictures:
-            images = [_picture(picture, f"round {round}") for round, picture in pictures.items()]
-            text = _description(next(iter(pictures.values())))
+            images, missing = _pictures({f"round {round}": picture for round, picture in pictures.items()})
+            text = " ".join(filter(None, [*(image.description for image in images[:1]), missing]))
             found.append(_Section(f"What the players made{name}", text, images=images, narrow=True))
     return found
 
 
 def _of_its_making(config: Mapping[str, Any]) -> list[_Section]:
-    options = [{"option": f"--{name.replace('_', '-')}", "value": value} for name, value in config["options"].items()]
+    options = [{"option": flag(name), "value": value} for name, value in flat(config["options"]).items()]
     made = {"git commit": config["git_commit"], "device": config["device"], "threads": config["threads"]}
     versions = [{"": name, "version": value} for name, value in (config["versions"] | made).items()]
     commands = "\n".join([config["command"], *(resumed["command"] for resumed in config["resumed"])])
@@ -146,22 +148,26 @@ def _svg(figure: Figure, caption: str) -> _Picture:
     return _Picture(_embedded(file.getvalue(), "image/svg+xml"), caption)
 
 
+def _pictures(paths: Mapping[str, Path]) -> tuple[list[_Picture], str]:
+    """Those that can be read, by their captions, and what is said of the others."""
+    failed: list[str] = []
+    tried = [
+        attempt(f"the picture {path.name}", partial(_picture, path, caption), failed, "the report")
+        for caption, path in paths.items()
+    ]
+    return [picture for picture in tried if picture is not None], " ".join(f"Not shown: {what}." for what in failed)
+
+
 def _picture(path: Path, caption: str) -> _Picture:
-    content = path.read_bytes()
+    """The picture, and what it says of itself, in PNG's own words."""
+    content, file = path.read_bytes(), io.BytesIO()
+    with Image.open(io.BytesIO(content)) as image:
+        smaller, description = image.convert("RGB"), str(image.info.get("Description", ""))
     if len(content) <= _LARGEST_PICTURE:
-        return _Picture(_embedded(content, "image/png"), caption)
-    file = io.BytesIO()
-    with Image.open(path) as image:
-        smaller = image.convert("RGB")
+        return _Picture(_embedded(content, "image/png"), caption, description)
     smaller.thumbnail((_PIXELS, 4 * _PIXELS))
     smaller.save(file, "JPEG", quality=85)
-    return _Picture(_embedded(file.getvalue(), "image/jpeg"), caption)
-
-
-def _description(path: Path) -> str:
-    """What a picture says of itself, in PNG's own words."""
-    with Image.open(path) as image:
-        return str(image.info.get("Description", ""))
+    return _Picture(_embedded(file.getvalue(), "image/jpeg"), caption, description)
 
 
 def _embedded(content: bytes, kind: str) -> str:
@@ -181,4 +187,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return refuse(error)
     output().print(str(path), soft_wrap=True)
     return 0
-

@@ -18,15 +18,13 @@ from typing import Any
 
 import tyro
 
-from zerosum.runs import run_folder
-from zerosum.runs import inputs
-from zerosum.runs import recipe as recipes
-from zerosum.runs.files import write_whole
 from zerosum.divergence import Diverged
 from zerosum.memory import keep_freed_memory
-from zerosum.runs.options import MAY_DIFFER, Options, decode, encode, flag, with_full_paths
 from zerosum.randomness import seed_all
+from zerosum.runs import inputs, run_folder
+from zerosum.runs import recipe as recipes
 from zerosum.runs.experiment import Experiment, Stage
+from zerosum.runs.files import write_whole
 from zerosum.runs.messages import (
     BAD_INPUT,
     ERROR,
@@ -39,6 +37,7 @@ from zerosum.runs.messages import (
     say,
     traceback_of,
 )
+from zerosum.runs.options import MAY_DIFFER, Options, decode, encode, flag, with_full_paths
 from zerosum.runs.session import CannotResume, Session
 from zerosum.runs.watchers.tensorboard import summary_writer
 
@@ -144,9 +143,7 @@ def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Experiment, Stag
 
 def _parse(recipe: recipes.Recipe, arguments: Sequence[str], **default: Options) -> Options:
     parse: Any = tyro.cli
-    options: Options = parse(
-        recipe.config, args=arguments, prog=f"python -m zerosum.run {recipe.name}", **default
-    )
+    options: Options = parse(recipe.config, args=arguments, prog=f"python -m zerosum.run {recipe.name}", **default)
     return with_full_paths(options)
 
 
@@ -171,4 +168,3 @@ def _of_resumed(recipe: recipes.Recipe, folder: Path, arguments: Sequence[str]) 
 def _out(options: Options) -> Path:
     assert options.out is not None
     return options.out
-

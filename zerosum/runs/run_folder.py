@@ -19,10 +19,9 @@ from filelock import FileLock, Timeout
 
 from zerosum.runs import inputs
 from zerosum.runs.files import write_whole
-from zerosum.runs.options import encode
-from zerosum.runs.options import Options
-from zerosum.runs.recipe import Recipe
 from zerosum.runs.messages import say
+from zerosum.runs.options import Options, encode
+from zerosum.runs.recipe import Recipe
 
 CONFIG, SUMMARY, METRICS, GAME, LOCK = "config.json", "summary.json", "metrics.jsonl", "game.png", ".lock"
 TRACEBACK = "error.txt"

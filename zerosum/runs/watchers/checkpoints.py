@@ -4,8 +4,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from zerosum.runs import checkpoints
 from zerosum.match import Figures, Match, Record, Watcher
+from zerosum.runs import checkpoints
 from zerosum.runs.watchers.journal import Journal
 
 

@@ -5,8 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from zerosum.runs.run_folder import finite
 from zerosum.match import Match, Record, Watcher
+from zerosum.runs.run_folder import finite
 
 
 class Journal(Watcher):
@@ -55,17 +55,22 @@ def read(path: Path) -> list[dict[str, Any]]:
         ValueError: one is damaged.
         OSError: the file cannot be read.
     """
-    *whole, last = path.read_bytes().split(b"\n")
+    *whole, last = path.read_bytes().rstrip(b"\0").split(b"\n")  # zeros are what a power cut leaves
+    while not last and whole and not whole[-1]:
+        whole.pop()
     try:
         lines = [_parse(line) for line in whole]
+        return [*lines, _parse(last)] if last and not _is_cut_short(last) else lines
     except ValueError as error:
         raise ValueError(f"{path} cannot be read ({error})") from error
+
+
+def _is_cut_short(line: bytes) -> bool:
     try:
-        return [*lines, _parse(last)]
-    except ValueError as error:
-        if last and not last.startswith((b"{", b"\0")):  # zeros are what a power cut leaves
-            raise ValueError(f"{path} cannot be read ({error})") from error
-        return lines
+        _parse(line)
+    except ValueError:
+        return line.startswith(b"{")
+    return False
 
 
 def _parse(line: bytes) -> dict[str, Any]:

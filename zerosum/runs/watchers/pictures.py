@@ -5,9 +5,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from zerosum.runs.files import whole_files
 from zerosum.match import Match, Record, Watcher
 from zerosum.randomness import kept_random_state
+from zerosum.runs.files import whole_files
 from zerosum.runs.messages import attempt
 
 FOLDER = "pictures"

@@ -1,5 +1,7 @@
 """The journal's figures and the pictures, for TensorBoard."""
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from zerosum.match import Match, Record, Watcher
+from zerosum.runs.messages import attempt
 from zerosum.runs.watchers.pictures import drawn
 
 
@@ -26,7 +29,10 @@ def summary_writer() -> Any:
 class TensorBoard(Watcher):
     """Writes event files into ``tensorboard/``. A match that goes on from an earlier round hides what came after it.
 
-    Tensors are read ``every`` rounds at a time, as the journal does.
+    Tensors are read ``every`` rounds at a time, as the journal does. A picture that cannot be read is left out.
+
+    Attributes:
+        failed: what is said of those.
 
     Raises:
         ValueError: as :func:`summary_writer`.
@@ -37,6 +43,7 @@ class TensorBoard(Watcher):
         self._make_writer = summary_writer()
         self._writer: Any = None
         self._pending: list[Record] = []
+        self.failed: list[str] = []
 
     def on_start(self, match: Match) -> None:
         self._pending.clear()
@@ -56,6 +63,12 @@ class TensorBoard(Watcher):
             self._write()
             self._writer.close()
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"failed": list(self.failed)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.failed = list(state.get("failed", ()))
+
     def _write(self) -> None:
         for record in self._pending:
             stake = record.result.stake
@@ -72,6 +85,10 @@ class TensorBoard(Watcher):
         self._pending.clear()
         for round, path in drawn(self.folder).items():
             if round not in self._shown:
-                with Image.open(path) as image:
-                    self._writer.add_image("players", np.asarray(image.convert("RGB")), round, dataformats="HWC")
+                attempt(f"the picture {path.name} in TensorBoard", partial(self._show, round, path), self.failed)
                 self._shown.add(round)
+
+    def _show(self, round: int, path: Path) -> None:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        self._writer.add_image("players", pixels, round, dataformats="HWC")
