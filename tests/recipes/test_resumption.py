@@ -187,3 +187,10 @@ def test_weights_written_anew_in_the_meantime(tmp_path, capsys):
     torch.save(state | {"linear.bias": state["linear.bias"] + 1}, weights)
     assert main(["adasg", "--resume", str(run)]) == 2
     assert "w.pth is not what the run was started with" in capsys.readouterr().err
+
+
+def test_a_part_of_an_option_that_differs_is_named_as_it_is_typed(tmp_path, capsys):
+    assert main(["adasg", *SHORT, "--out", str(tmp_path / "run")]) == 0
+    run = unfinished(tmp_path / "run")
+    assert main(["adasg", "--resume", str(run), "--weight-range", "mse"]) == 2
+    assert "--weight-range mse differs from the run's minmax" in capsys.readouterr().err

@@ -37,7 +37,7 @@ from zerosum.runs.messages import (
     say,
     traceback_of,
 )
-from zerosum.runs.options import MAY_DIFFER, Options, decode, encode, flag, with_full_paths
+from zerosum.runs.options import MAY_DIFFER, Options, decode, encode, flag, flat, with_full_paths
 from zerosum.runs.session import CannotResume, Session
 from zerosum.runs.watchers.tensorboard import summary_writer
 
@@ -154,12 +154,12 @@ def _of_resumed(recipe: recipes.Recipe, folder: Path, arguments: Sequence[str]) 
     started = dataclasses.replace(started, out=folder, resume=folder)
     options = _parse(recipe, arguments, default=started)
     kept = run_folder.read_config(folder)["inputs"]
-    now, then = encode(options), encode(started)
-    for name in sorted(now.keys() - MAY_DIFFER):
-        if now[name] != then[name] and not (name in kept and name in options.inputs()):
+    now, then = flat(encode(options)), flat(encode(started))
+    for name in sorted((now.keys() | then.keys()) - MAY_DIFFER):
+        if now.get(name) != then.get(name) and not (name in kept and name in options.inputs()):
             raise ValueError(
-                f"--resume {folder}: {flag(name)} {getattr(options, name)} differs from the run's "
-                f"{getattr(started, name)}; a run goes on with the options it was started with"
+                f"--resume {folder}: {flag(name)} {now.get(name)} differs from the run's {then.get(name)}; a run goes "
+                "on with the options it was started with"
             )
     inputs.check(kept, options.inputs())
     return options
