@@ -147,7 +147,7 @@ def main() -> int:
     rows = [check_family(family, names) for family, names in track(families().items(), "families")]
     tried = sum(not row.reason.startswith("not tried") for row in rows)
     passed = sum(not row.reason for row in rows)
-    PAGE.write_text(page(rows, tried, passed, time.monotonic() - started))
+    PAGE.write_text(page(rows, tried, passed, time.monotonic() - started), encoding="utf-8")
     print(f"{passed} of {tried} families pass; see {PAGE}")
     return int(passed < 0.95 * tried)
 

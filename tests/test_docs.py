@@ -9,7 +9,7 @@ import torch
 from tests.zerosum.games import bilinear, position, saddle
 from zerosum import Match, Patience, Simultaneous
 
-PAGE = (Path(__file__).resolve().parents[1] / "docs" / "games.md").read_text()
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "games.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from zerosum import export
 from zerosum.runs.run import main as play
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language):
