@@ -3,7 +3,6 @@
 ``python -m zerosum.run recipes/matrix_game.py --payoff blotto``, or ``--payoff payoffs.csv``: the row player's payoffs.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from zerosum import DynamicsName, Exploitability, Match, extragradient_step, mak
 from zerosum.finite import Move
 from zerosum.recipes.common.payoffs import NAMED, Array, exact_solution, payoff_matrix
 from zerosum.runs import Experiment, Options, Outcome
+from zerosum.runs.inputs import expand
 
 _SHOWN = 12
 
@@ -48,7 +48,7 @@ class Config(Options):
         self.check_at_least(0, "step", "tolerance")
 
     def inputs(self) -> Mapping[str, Path]:
-        return {} if self.payoff in NAMED else {"payoff": Path(os.path.expanduser(self.payoff))}
+        return {} if self.payoff in NAMED else {"payoff": expand(self.payoff)}
 
 
 def recipe(config: Config) -> Experiment:

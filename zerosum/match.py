@@ -61,8 +61,8 @@ class Match:
         criterion: judges the rounds in which all players move, every ``criterion.every`` of them.
         stop_when_stationary: end as soon as the criterion holds.
         measure: figures that the game itself never sees (an accuracy on real data), nor the random numbers that they
-            took. Taken before the first round,
-            when a player comes in, every ``measure_every`` rounds and after the last.
+            took. Taken before the first round, when a player comes in, every ``measure_every`` rounds and after the
+            last.
         watchers: told of every round.
 
     Attributes:

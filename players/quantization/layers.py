@@ -43,11 +43,10 @@ def quantize(
 ) -> nn.Module:
     """A quantized copy of ``network``: every Conv and Linear layer's weight, and what enters the layer.
 
-    Activation ranges come from :func:`calibrate`. The network itself stays as it was, and taps on it stay
-    there; the copy's state dict holds the
-    full-precision weights (under ``parametrizations.weight.original``) and the ranges (``low``, ``high`` of
-    ``parametrizations.weight.0`` and ``input_quantizer``), and loads into another copy made with the same bits and
-    scheme.
+    Activation ranges come from :func:`calibrate`. The network itself stays as it was, and taps on it stay there;
+    the copy's state dict holds the full-precision weights (under ``parametrizations.weight.original``) and the ranges
+    (``low``, ``high`` of ``parametrizations.weight.0`` and ``input_quantizer``), and loads into another copy made with
+    the same bits and scheme.
 
     Args:
         bits: of all layers, as :func:`assign_bits` gives them (it keeps the network's own input at 8 bits or more), or

@@ -1,6 +1,5 @@
 """What every run of data-free quantization may be asked for."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ import tyro
 from zerosum import DynamicsName, players
 from zerosum.players.backbones import checkpoint_file
 from zerosum.runs import Options
+from zerosum.runs.inputs import expand
 
 DEFAULT_BACKBONE = "digits_resnet8"
 
@@ -76,9 +76,9 @@ class DataFreeOptions(Options):
         """The weights' file, also where a package brings it, and the folder of images."""
         found = {}
         if self.weights is not None and self.weights != "random":
-            found["weights"] = checkpoint_file(os.path.expanduser(self.weights))
+            found["weights"] = checkpoint_file(expand(self.weights))
         if self.data is not None and self.data != "digits":
-            found["data"] = Path(os.path.expanduser(self.data))
+            found["data"] = expand(self.data)
         return found
 
     @property

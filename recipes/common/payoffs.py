@@ -4,12 +4,12 @@ import codecs
 import csv
 import itertools
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
+
+from zerosum.runs.inputs import expand
 
 Array = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ def payoff_matrix(source: str) -> tuple[Array, list[str], list[str]]:
         payoffs = np.sign(placings[:, None] - placings[None]).sum(axis=2).astype(float)
         names = ["-".join(map(str, placing)) for placing in placings]
         return payoffs, names, names
-    path = Path(os.path.expanduser(source))
+    path = expand(source)
     if not path.is_file():
         raise ValueError(f"--payoff {source}: neither {', '.join(NAMED)}, nor a CSV file")
     try:

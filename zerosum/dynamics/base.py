@@ -79,10 +79,16 @@ def evaluate(game: Game[Any], movers: Sequence[Player], sample: Any, create_grap
 
 
 def _check_that_they_are_scalars(payoff: Tensor | None, losses: Mapping[Player, Mapping[str, Tensor]]) -> None:
-    named = {f"the loss {name!r} of {p.name!r}": value for p, terms in losses.items() for name, value in terms.items()}
-    for what, value in {"the payoff": payoff, **named}.items():
-        if value is not None and value.ndim:
-            raise ValueError(f"{what} has shape {tuple(value.shape)}; expected a scalar: take its mean or sum")
+    if payoff is not None and payoff.ndim:
+        raise _no_scalar("the payoff", payoff)
+    for player, terms in losses.items():
+        for name, value in terms.items():
+            if value.ndim:
+                raise _no_scalar(f"the loss {name!r} of {player.name!r}", value)
+
+
+def _no_scalar(what: str, value: Tensor) -> ValueError:
+    return ValueError(f"{what} has shape {tuple(value.shape)}; expected a scalar: take its mean or sum")
 
 
 class Dynamics(ABC):

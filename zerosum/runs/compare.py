@@ -23,8 +23,8 @@ from zerosum.runs import run_folder
 from zerosum.runs.curves import STEP_SIZE, Curve, panels
 from zerosum.runs.files import write_whole
 from zerosum.runs.inputs import expand
-from zerosum.runs.messages import guarded, output, printable, refuse
-from zerosum.runs.options import MAY_DIFFER, flag, flat
+from zerosum.runs.messages import flag, guarded, output, printable, refuse
+from zerosum.runs.options import MAY_DIFFER, flat
 from zerosum.runs.watchers.journal import read as read_journal
 
 TABLE, CURVES = "compare.csv", "compare.png"

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from zerosum.runs.messages import flag
+
 _CHUNK = 2**20  # bytes
 
 
@@ -63,7 +65,7 @@ def check(kept: Mapping[str, Mapping[str, Any]], inputs: Mapping[str, Path]) -> 
         OSError: a file cannot be read.
     """
     for name, before in kept.items():
-        option = f"--{name.replace('_', '-')}"
+        option = flag(name)
         path = inputs.get(name, Path(before["path"]))
         now = content(path)
         if now["sha256"] is None and before["sha256"] is not None:

@@ -86,6 +86,11 @@ def say(what: object) -> None:
     console.print(f"zerosum: {what}", style="red", soft_wrap=True)
 
 
+def flag(name: str) -> str:
+    """An option as it is written on the command line."""
+    return f"--{name.replace('_', '-')}"
+
+
 def refuse(error: Exception) -> int:
     """Say what is wrong with the input; returns the exit code."""
     say(_line(error))

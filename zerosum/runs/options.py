@@ -14,6 +14,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError
 
 from zerosum.runs.inputs import expand
+from zerosum.runs.messages import flag
 
 _CONFIG = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
 _OF_THE_FOLDER = {"out", "resume"}  # where the run lies: the caller knows
@@ -74,7 +75,7 @@ class Options:
         for name in names:
             value = getattr(self, name)
             if value is not None and not minimum <= value < 2**63:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: expected a finite number, at least {minimum:g}")
+                raise ValueError(f"{flag(name)} {value}: expected a finite number, at least {minimum:g}")
 
     def check_each_once(self, name: str) -> None:
         """That the option, a list, names something, and nothing twice.
@@ -84,7 +85,7 @@ class Options:
         """
         values = getattr(self, name)
         if not values or len(set(values)) < len(values):
-            raise ValueError(f"--{name.replace('_', '-')} {' '.join(values)}: expected one or more, each once")
+            raise ValueError(f"{flag(name)} {' '.join(values)}: expected one or more, each once")
 
     @property
     def torch_device(self) -> torch.device:
@@ -155,11 +156,6 @@ def with_full_paths(options: O) -> O:
 def _has_nan(value: object) -> bool:
     numbers = value if isinstance(value, tuple) else (value,)
     return any(isinstance(number, float) and math.isnan(number) for number in numbers)
-
-
-def flag(name: str) -> str:
-    """An option as it is written on the command line."""
-    return f"--{name.replace('_', '-')}"
 
 
 def flat(kept: Mapping[str, Any]) -> dict[str, Any]:

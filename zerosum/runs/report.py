@@ -20,8 +20,8 @@ from zerosum.runs import results, run_folder
 from zerosum.runs.curves import draw_panel, marks, panels
 from zerosum.runs.files import write_whole
 from zerosum.runs.inputs import expand
-from zerosum.runs.messages import attempt, guarded, output, printable, refuse
-from zerosum.runs.options import flag, flat
+from zerosum.runs.messages import attempt, flag, guarded, output, printable, refuse
+from zerosum.runs.options import flat
 from zerosum.runs.watchers.journal import read as read_journal
 from zerosum.runs.watchers.pictures import drawn
 

@@ -30,6 +30,7 @@ from zerosum.runs.messages import (
     ERROR,
     INTERRUPTED,
     fault,
+    flag,
     guarded,
     output,
     reader_is_gone,
@@ -37,7 +38,7 @@ from zerosum.runs.messages import (
     say,
     traceback_of,
 )
-from zerosum.runs.options import MAY_DIFFER, Options, decode, encode, flag, flat, with_full_paths
+from zerosum.runs.options import MAY_DIFFER, Options, decode, encode, flat, with_full_paths
 from zerosum.runs.session import CannotResume, Session
 from zerosum.runs.watchers.tensorboard import summary_writer
 
