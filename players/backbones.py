@@ -14,6 +14,7 @@ from timm.models import get_pretrained_cfg, load_state_dict
 from torch import Tensor, nn
 
 from zerosum.players import small_resnets as small_resnets  # registers its networks with timm
+from zerosum.players import small_transformers as small_transformers  # likewise
 
 _HUB_TIMEOUT = 10.0  # seconds until the hub counts as out of reach
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -1,16 +1,21 @@
-"""Train ``digits_resnet8``, the network that the AdaSG recipe quantizes by default, on scikit-learn's digits.
+"""Train the embedded networks on scikit-learn's digits: ``digits_resnet8``, which the AdaSG recipe quantizes by
+default, and ``digits_vit``, which has no BatchNorm.
 
-``python -m zerosum.run recipes/digits_teacher.py --seed 2`` writes network.safetensors, which is shipped as
-players/weights/digits_resnet8.safetensors: of seeds 0 to 4 the network that plain rounding to w2a3 breaks most.
+Either line writes network.safetensors, which is shipped as players/weights/<network>.safetensors: of seeds 0 to 4 the
+network that plain rounding breaks most, to w2a3 the first and to w4a4 the second.
+
+    python -m zerosum.run recipes/digits_teacher.py --seed 2
+    python -m zerosum.run recipes/digits_teacher.py --network digits_vit --max-shift 0 --seed 4
 
 It is a game itself: the network lowers a weighted mean of the classes' losses, an adversary moves the weights to the
 classes that go worst (group DRO, Sagawa et al., ICLR 2020).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import timm
 import torch
@@ -18,26 +23,40 @@ import torch.nn.functional as F
 from rich.table import Table
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-import zerosum.players.backbones  # noqa: F401 (registers digits_resnet8)
+import zerosum.players.backbones  # noqa: F401 (registers the networks)
 from zerosum import Game, Match, Player, Simultaneous
 from zerosum.players import accuracy, load_data, predict
 from zerosum.players.data import Digits, evaluation_transform
 from zerosum.runs import Experiment, Options, Outcome
 
 
+class Training(NamedTuple):
+    optimizer: Callable[..., Optimizer]  # of parameters and a step size
+    lr: float  # step size, where no other is asked for
+
+
+TRAININGS = {
+    "digits_resnet8": Training(partial(SGD, momentum=0.9, nesterov=True, weight_decay=5e-4), 0.1),
+    "digits_vit": Training(partial(AdamW, weight_decay=0.5), 3e-3),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config(Options):
-    """Train digits_resnet8 on the training split of scikit-learn's digits; the held-out split only measures it."""
+    """Train a small network on the training split of scikit-learn's digits; the held-out split only measures it."""
 
+    network: Literal["digits_resnet8", "digits_vit"] = "digits_resnet8"
+    """Which: a residual network (SGD with Nesterov momentum), or a Vision Transformer (AdamW)."""
     rounds: int = 2000
     """Rounds to play, one step of the network each."""
     batch_size: int = 64
     """Images a round."""
-    lr: float = 0.1
-    """Step size of the network at the start; falls to 0 along a cosine."""
+    lr: float | None = None
+    """Step size of the network at the start; falls to 0 along a cosine. Default: 0.1 for digits_resnet8, 3e-3 for
+    digits_vit."""
     adversary_lr: float = 0.01
     """Step size of the class weights' logits; 0 keeps the weights equal."""
     max_shift: int = 1
@@ -68,7 +87,7 @@ class ClassWeights(nn.Module):
 def recipe(config: Config) -> Experiment:
     """The network against a weighting of the classes."""
     device = config.torch_device
-    network = timm.create_model("digits_resnet8", pretrained=False).to(device)
+    network = timm.create_model(config.network, pretrained=False).to(device)
     train = Digits("train", evaluation_transform(network))
     images = torch.stack([image for image, _ in train]).to(device)  # type: ignore[attr-defined]
     labels = torch.as_tensor(train.labels, device=device)
@@ -97,15 +116,17 @@ def recipe(config: Config) -> Experiment:
             {name: value.contiguous() for name, value in network.state_dict().items()}, folder / "network.safetensors"
         )
         top1 = match.measured[-1][1]["top1"]
-        table = Table("digits_resnet8", "top-1 (%)")
+        table = Table(config.network, "top-1 (%)")
         table.add_row("held-out digits", f"{top1:.2f}")
         return Outcome({"top1": top1}, table)
 
-    sgd = SGD(network.parameters(), config.lr, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    training = TRAININGS[config.network]
+    optimizer = training.optimizer(network.parameters(), training.lr if config.lr is None else config.lr)
+    schedule = CosineAnnealingLR(optimizer, max(1, config.rounds))
     game = Game(
         players=(
             Player("class weights", weights, SGD(weights.parameters(), config.adversary_lr), "maximize"),
-            Player("network", network, sgd, "minimize", schedule=CosineAnnealingLR(sgd, max(1, config.rounds))),
+            Player("network", network, optimizer, "minimize", schedule=schedule),
         ),
         play=play,
         payoff=lambda play: (play.losses * play.weights).mean(),
