@@ -99,6 +99,7 @@ def check(family: str, name: str) -> Row:
     with torch.no_grad():
         again = quantize(network, Bits(8, 8))
         again.load_state_dict(quantized.state_dict())
+        output = quantized(images)  # with a gradient, attention may be computed by another kernel
         if not torch.equal(again(images), output):
             found.append("a saved state gives another network")
         if not torch.equal(copy.deepcopy(quantized)(images), output):

@@ -9,6 +9,7 @@ from zerosum.objectives.disagreement import (
     disagreement,
     disagreement_loss,
     entropy,
+    half_variance,
     normalized_entropy,
 )
 from zerosum.objectives.patches import patch_entropy_loss, patch_similarity_entropy
@@ -24,6 +25,7 @@ __all__ = [
     "disagreement",
     "disagreement_loss",
     "entropy",
+    "half_variance",
     "normalized_entropy",
     "patch_entropy_loss",
     "patch_similarity_entropy",

@@ -87,3 +87,12 @@ def calibration_loss(p: Tensor, q: Tensor, temperature: float = 20.0) -> Tensor:
     ``p`` is detached: this is Q's loss. Published temperatures: 20 for CIFAR, 5 for ImageNet.
     """
     return -(temperature**2) * entropy((p.detach() - q) / temperature).mean()
+
+
+def half_variance(p: Tensor, q: Tensor) -> Tensor:
+    """Half the variance over classes of ``p - q``, (N,) >= 0: how far Q is from P, whatever either is shifted by.
+
+    What the losses of data-free quantization have in common: both ``T² KL(softmax(p / T) | softmax(q / T))`` and
+    ``T² (log C - H(softmax((p - q) / T)))``, which is :func:`calibration_loss` but for a constant, go to it as T grows.
+    """
+    return (p - q).var(dim=1, correction=0) / 2

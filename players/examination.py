@@ -1,7 +1,7 @@
 """How well a quantized copy does on real images, beside the network it was made of."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,35 +95,36 @@ class Examination:
                 writer.writerow((label, names.get(label, label), int(own.sum()), *shares))
 
 
-def report(
-    examination: Examination | None, measured: Sequence[tuple[int, Figures]], entry: int
-) -> tuple[dict[str, Any], Table]:
-    """Figures for a summary, with their 95 % intervals, and a table: full precision, quantized before the game, after.
+STAGES = {
+    "teacher": "full precision",
+    "before": "rounded",
+    "reconstructed": "reconstructed",
+    "after": "as kept",
+}
+"""What an accuracy is of, by its name in a summary, and for people to read."""
+
+
+def report(examination: Examination | None, stages: Mapping[str, Figures]) -> tuple[dict[str, Any], Table]:
+    """Figures for a summary, with their 95 % intervals, and a table: of full precision, and of the copy by stage.
 
     Args:
         examination: None where there were no data to measure on; the figures are then None too.
-        measured: (rounds played, figures) of each measurement.
-        entry: rounds played when the copy came in. "Before the game" is the newest measurement up to then: of a copy
-            that is rounded and has its activation ranges, but has not moved.
+        stages: what was measured of the copy, by names out of :data:`STAGES`, ``after`` the last.
     """
-    keys = [f"{network}_{rank}" for rank in ("top1", "top5") for network in ("teacher", "before", "after")]
-    keys.append("agreement")
     if examination is None:
-        return dict.fromkeys([*keys, "intervals", "images"]), Table("accuracy was not measured: no --data given")
-    networks: dict[str, Figures] = {
-        "full precision": examination.teacher | {"agreement": 100.0},
-        "before the game": [figures for round, figures in measured if round <= entry][-1],
-        "after the game": measured[-1][1],
-    }
-    values = [figures[rank] for rank in ("top1", "top5") for figures in networks.values()]
-    found = dict(zip(keys, [*values, measured[-1][1]["agreement"]], strict=True))
+        keys = [f"{stage}_{rank}" for rank in ("top1", "top5") for stage in ("teacher", *stages)]
+        no_figures = dict.fromkeys([*keys, "agreement", "intervals", "images"])
+        return no_figures, Table("accuracy was not measured: no --data given")
+    stages = {"teacher": examination.teacher | {"agreement": 100.0}, **stages}
+    found = {f"{stage}_{rank}": figures[rank] for rank in ("top1", "top5") for stage, figures in stages.items()}
+    found["agreement"] = stages["after"]["agreement"]
     intervals = {key: interval(value, examination.images) for key, value in found.items()}
 
     caption = f"{examination.images} images, 95 % intervals; agreement is with full precision"
     table = Table("percent", "top-1", "top-5", "agreement", caption=caption)
-    for network, figures in networks.items():
+    for stage, figures in stages.items():
         shares = (figures[name] for name in ("top1", "top5", "agreement"))
-        table.add_row(network, *(_draw_share(share, examination.images) for share in shares))
+        table.add_row(STAGES[stage], *(_draw_share(share, examination.images) for share in shares))
     return found | {"intervals": intervals, "images": examination.images}, table
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from zerosum.players.examination import CLASSES
+from zerosum.players.blocks import BLOCKS
+from zerosum.players.examination import CLASSES, STAGES
 
-_NAMED = 24  # layers; of more, the figure has numbers
+_NAMED = 24  # layers or blocks; of more, the figure has numbers
 _CLASSES = 10
 
 Section = tuple[str, str, Figure | list[dict[str, Any]]]
@@ -27,6 +28,8 @@ def sections(folder: Path) -> list[Section]:
     else:
         text = f"Percent of {summary['images']} images, in brackets 95 % intervals. {size}"
         found.append(("Accuracy", text, _accuracy(summary)))
+    if (folder / BLOCKS).exists():
+        found.append(_blocks(folder / BLOCKS))
     found.append(_noise(folder / "layers.csv"))
     if (folder / CLASSES).exists():
         found.append(_classes(folder / CLASSES))
@@ -38,7 +41,6 @@ def _accuracy(summary: dict[str, Any]) -> list[dict[str, Any]]:
         low, high = summary["intervals"][key]
         return f"{summary[key]:.1f} ({low:.1f}–{high:.1f})"
 
-    networks = {"teacher": "full precision", "before": "before the game", "after": "after the game"}
     return [
         {
             "": name,
@@ -46,8 +48,32 @@ def _accuracy(summary: dict[str, Any]) -> list[dict[str, Any]]:
             "top-5": share(f"{key}_top5"),
             "agreement": share("agreement") if key == "after" else "",
         }
-        for key, name in networks.items()
+        for key, name in STAGES.items()
+        if f"{key}_top1" in summary
     ]
+
+
+def _blocks(path: Path) -> Section:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    named = len(rows) <= _NAMED
+    figure = Figure(figsize=(5.4, max(2.6, 0.22 * len(rows)) if named else 4), layout="constrained")
+    axis = figure.subplots()
+    places = np.arange(len(rows))
+    for key in ("before", "after"):
+        axis.plot([float(row[key]) for row in rows], places, "o", markersize=4, label=key)
+    if named:
+        axis.set_yticks(places, [row["block"] for row in rows], fontsize=8)
+    else:
+        axis.set_ylabel("block, from the input on")
+    axis.invert_yaxis()
+    axis.set_xscale("log")
+    axis.set_xlabel("mean squared error, as a share of the output's variance")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="small")
+    worst = max(rows, key=lambda row: float(row["after"]))
+    text = "What a block's rounding changes in its output, on the images it was reconstructed on, before and after."
+    return "Reconstruction by block", f"{text} The largest error left is that of {worst['block']}.", figure
 
 
 def _noise(path: Path) -> Section:

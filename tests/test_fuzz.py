@@ -218,7 +218,7 @@ def play_random_lines(times, folder, capsys):
     for count in range(times):
         recipe = chance.choice(RECIPES)
         line = [recipe, "--out", str(folder / f"run{count}")] if chance.random() < 0.9 else [recipe]
-        line += ["--rounds", "1"]
+        line += ["--rounds", "1", "--block-steps", "1", "--pool", "4"]
         if recipe == "adasg":
             line += ["--calibration", "1", "--batch-size", "2"]
         for _ in range(chance.randint(0, 4)):

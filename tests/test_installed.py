@@ -28,13 +28,14 @@ def python(folder, *arguments):
 
 
 def test_folders_in_the_working_directory_shadow_nothing(foreign):
-    options = ["--rounds", "2", "--warmup", "1", "--calibration", "1", "--out", "run"]
+    options = ["--rounds", "2", "--warmup", "1", "--calibration", "1", "--block-steps", "1", "--pool", "8"]
+    options += ["--out", "run"]
     python(foreign, "-m", "zerosum.run", "adasg", *options)
     python(foreign, "-m", "zerosum.report", "run")
     python(foreign, "-m", "zerosum", "compare", "run", "--out", "compared")
     python(foreign, "-m", "zerosum.export", "run", "--format", "pt2")
     assert python(foreign, "-c", "import zerosum; print(type(zerosum.load('run')).__name__)").strip() != ""
-    assert json.loads((foreign / "run" / "summary.json").read_text(encoding="utf-8"))["rounds"] == 2
+    assert json.loads((foreign / "run" / "summary.json").read_text(encoding="utf-8"))["rounds"] == 2 + 5  # blocks
 
 
 def test_the_engine_alone_is_imported_for_a_game_of_two_numbers():

@@ -24,7 +24,7 @@ def test_it_opens_with_the_two_commands():
 
 def test_the_exported_file_runs_as_it_says(tmp_path):
     folder = tmp_path / "run"
-    assert play(["adasg", "--rounds", "1", "--out", str(folder)]) == 0
+    assert play(["adasg", "--rounds", "1", "--block-steps", "0", "--out", str(folder)]) == 0
     assert export.main([str(folder)]) == 0
     (example,) = [block for block in blocks("python") if "onnxruntime" in block]
     assert "runs/adasg-20261124-120000" in example

@@ -16,6 +16,7 @@ from zerosum.runs.options import flat
 from zerosum.runs.run import main as play
 
 SHORT = ["adasg", "--rounds", "40", "--warmup", "10", "--gap-every", "5", "--calibration", "2", "--measure-every", "10"]
+SHORT += ["--block-steps", "2", "--pool", "32"]
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,9 @@ def test_the_report_is_drawn_in_a_browser_and_fetches_nothing(runs, width, tmp_p
         text = driver.execute_script("return document.body.innerText")
     captions = [alt for alt, *_ in images]
     assert captions == [
-        "Signal-to-noise by layer",
+        *("Reconstruction by block", "Signal-to-noise by layer"),
         *("payoff", "change of payoff on the probe", "Balance Gap", "measured", "step size"),
-        *("round 0", "round 20", "round 40"),
+        *("round 0", "round 22", "round 45"),
     ]
     summary = json.loads((runs / "seed0" / "summary.json").read_text())
     low, high = summary["intervals"]["after_top1"]
@@ -116,8 +117,8 @@ def test_seeds_are_taken_together(runs, tmp_path, capsys):
     table = {name: values for name, *values in rows([seeds, other])}
     assert table["runs"] == ["3", "1"]
     mean, deviation = map(float, table["after_top1"][0].split(" ± "))
-    assert mean == pytest.approx(np.mean(found), abs=0.06)
-    assert deviation == pytest.approx(np.std(found, ddof=1), abs=0.06)
+    assert mean == pytest.approx(np.mean(found), abs=0.5)  # as many digits as the deviation has
+    assert deviation == pytest.approx(np.std(found, ddof=1), abs=0.5)
 
     out = tmp_path / "out"
     assert compare.main([*map(str, folders), "--out", str(out)]) == 0
@@ -168,13 +169,13 @@ def test_runs_that_are_not_finished_are_not_compared(runs, tmp_path, capsys):
 def test_options_of_a_part_are_shown_one_by_one(runs, tmp_path):
     page = tmp_path / "report.html"
     assert report.main([str(runs / "seed0"), "--out", str(page)]) == 0
-    assert "<td>--weight-range</td><td>minmax</td>" in (text := page.read_text(encoding="utf-8"))
+    assert "<td>--weight-range</td><td>mse</td>" in (text := page.read_text(encoding="utf-8"))
     assert "<td>--scheme" not in text
     other = shutil.copytree(runs / "seed0", tmp_path / "run")
     config = json.loads((other / "config.json").read_text(encoding="utf-8"))
-    config["options"]["scheme"]["weight_range"] = "mse"
+    config["options"]["scheme"]["weight_range"] = "minmax"
     (other / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert [group.name for group in read_groups([runs / "seed0", other])] == ["weight-range minmax", "weight-range mse"]
+    assert [group.name for group in read_groups([runs / "seed0", other])] == ["weight-range mse", "weight-range minmax"]
 
 
 def test_options_flat():
@@ -199,7 +200,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_said_to_be(content, runs,
         assert f"Not shown: the picture {name}: " in page
     assert "the report goes on without" in said
     assert "round 0" not in page
-    assert page.count("round 20</figcaption>") == page.count("round 40</figcaption>") == 1
+    assert page.count("round 22</figcaption>") == page.count("round 45</figcaption>") == 1
     assert "Above each image is the label" in page  # as the pictures that are left say
 
 

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.published import PublishedRound
 from benchmarks.round import Arithmetic
 from zerosum import Simultaneous
+from zerosum.players import Scheme
 from zerosum.recipes.adasg import Config, make_game
 from zerosum.recipes.common.data_free import scene_of
 
@@ -18,9 +19,12 @@ def play(game):
     return Simultaneous().step(game, game.players)
 
 
+SCHEME = Scheme("minmax", activation_range="ema")  # as published
+
+
 def made(device="cpu", **options):
     """A scene whose student has its ranges, and its game."""
-    config = Config(rounds=20, warmup=0, calibration=4, device=device, **options)
+    config = Config(rounds=20, warmup=0, calibration=4, block_steps=0, device=device, scheme=SCHEME, **options)
     scene = scene_of(config)
     scene.calibrate()
     return config, scene, make_game(scene, config)

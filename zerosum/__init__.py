@@ -21,6 +21,7 @@ from zerosum.dynamics import (
     DYNAMICS,
     Alternating,
     ConsensusOptimization,
+    During,
     Dynamics,
     DynamicsName,
     Evaluation,
@@ -45,11 +46,11 @@ from zerosum.transforms import Accumulate, clip_norm
 # fmt: off
 __all__ = [
     "DYNAMICS", "Accumulate", "AllOf", "Alternating", "AnyOf", "BalanceGap", "BestResponse",
-    "ConsensusOptimization", "Criterion", "Diverged", "DualityGap", "Dynamics", "DynamicsName", "Evaluation",
-    "Exploitability", "Extragradient", "Field", "Game", "GradientNorm", "Lookahead", "Match", "MixedStrategy",
-    "Optimistic", "Patience", "Player", "Record", "Responding", "Response", "Round", "Side", "Simultaneous",
-    "SymplecticGradientAdjustment", "Term", "Verdict", "Watcher", "clip_norm", "evaluate", "extragradient_step",
-    "load", "make_dynamics", "matrix_game",
+    "ConsensusOptimization", "Criterion", "Diverged", "DualityGap", "During", "Dynamics", "DynamicsName",
+    "Evaluation", "Exploitability", "Extragradient", "Field", "Game", "GradientNorm", "Lookahead", "Match",
+    "MixedStrategy", "Optimistic", "Patience", "Player", "Record", "Responding", "Response", "Round", "Side",
+    "Simultaneous", "SymplecticGradientAdjustment", "Term", "Verdict", "Watcher", "clip_norm", "evaluate",
+    "extragradient_step", "load", "make_dynamics", "matrix_game",
 ]
 # fmt: on
 

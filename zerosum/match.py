@@ -193,6 +193,8 @@ class Match:
             return None
         with kept_random_state():
             figures = self.measure()
+        if not figures:  # nothing can be said yet
+            return None
         self.measured.append((self.round, figures))
         return figures
 

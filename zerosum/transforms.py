@@ -14,7 +14,7 @@ Transform: TypeAlias = Callable[[Gradients], Gradients | None]
 
 @runtime_checkable
 class Remembering(Protocol):
-    """A transform with a memory, which goes into checkpoints."""
+    """Something with a memory, which goes into checkpoints: a transform, or a best response."""
 
     def state_dict(self) -> dict[str, Any]:
         """It, as plain containers of tensors and numbers."""

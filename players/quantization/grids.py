@@ -1,5 +1,6 @@
 """Grids of evenly spaced levels, and rounding to them in float arithmetic, differentiably."""
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -80,6 +81,11 @@ class Grid(NamedTuple):
         Args:
             values_a_scale: how many values share one scale (of a batch: those of one sample).
         """
+        if channel_axis is None and x.device.type == "cpu":
+            lowest = -int(self.zero_point.item())
+            highest = 2**self.bits - 1 + lowest
+            factor = 1 / math.sqrt(values_a_scale * max(1, highest))
+            return _LearningRounding.apply(x, self.scale, lowest, highest, factor)
         positive = 2**self.bits - 1 - self.zero_point
         factor = (values_a_scale * positive.clamp(min=1)).rsqrt()
         scaled_down = self.scale * factor
@@ -114,6 +120,37 @@ class _Rounding(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (x,) = ctx.saved_tensors
         return torch.ops.aten.hardtanh_backward(gradient, x, *ctx.inside), None, None, None
+
+
+class _LearningRounding(torch.autograd.Function):
+    """:meth:`Grid.round_learning` for a grid of one element on the CPU, in few passes over memory. With y the rounded
+    values, g their gradient, that of the scale is ``(<g, y> - <g inside the grid, x>) / scale``, times the factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, lowest: int, highest: int, factor: float) -> Tensor:
+        step = scale.item()
+        levels = x.to(torch.promote_types(x.dtype, torch.float32)) * (1 / step)
+        rounded = levels.round_().clamp_(lowest, highest).mul_(step).to(x.dtype)
+        ctx.save_for_backward(x, rounded, scale)
+        ctx.inside, ctx.factor = (lowest * step, highest * step), factor
+        return rounded
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        x, rounded, scale = ctx.saved_tensors
+        inside = torch.ops.aten.hardtanh_backward(gradient, x, *ctx.inside)
+        of_scale = (_dot(gradient, rounded) - _dot(inside, x)) / scale * ctx.factor
+        return inside, of_scale.to(scale.dtype).reshape(scale.shape), None, None, None
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    if a.stride() == b.stride() and a.dtype == b.dtype and (_is_dense(a) and _is_dense(b)):
+        return torch.dot(*(x.as_strided((x.numel(),), (1,), x.storage_offset()) for x in (a, b)))
+    return (a * b).sum()
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.is_contiguous() or (x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last))
 
 
 def fake_quantize(

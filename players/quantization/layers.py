@@ -51,7 +51,7 @@ def quantize(
     Args:
         bits: of all layers, as :func:`assign_bits` gives them (it keeps the network's own input at 8 bits or more), or
             those of each layer by name.
-        scheme: default: asymmetric grids, minmax per channel for weights, ema for activations.
+        scheme: default: asymmetric grids, per channel for weights, per tensor for activations, of least squared error.
         space: what the network takes; default: what its timm config says. Quantized sums need one of the two.
 
     Raises:

@@ -33,14 +33,14 @@ class Scheme:
     one end of the network to the other.
     """
 
-    weight_range: WeightRange = "minmax"
+    weight_range: WeightRange = "mse"
     """How far the levels of a weight reach: over all of it, as far and as neighbours' sums (for 8-bit kernels of x86
     CPUs without VNNI), the central 99.9 %, for least squared error, or learned."""
     weight_grid: Symmetry = "asymmetric"
     """Whether zero is the middle level of a weight (symmetric)."""
     weight_granularity: Granularity = "per-channel"
     """One grid for each output channel of a weight, or one for all."""
-    activation_range: ActivationRange = "ema"
+    activation_range: ActivationRange = "mse"
     """How far those of activations reach; ema is the moving average of batch minima and maxima."""
     activation_grid: Symmetry = "asymmetric"
     """Whether zero is the middle level of activations (symmetric)."""
@@ -67,6 +67,9 @@ class Quantizer(nn.Module):
     low: Tensor
     high: Tensor
     scale: nn.Parameter  # where it is learned
+    upwards: nn.Parameter  # where the rounding is
+    soft: Tensor
+    channel_axis: int | None  # of the weight, that a grid belongs to
 
     def __init__(self, bits: int, name: WeightRange | ActivationRange, symmetric: bool) -> None:
         super().__init__()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from zerosum.players.quantization.grids import Grid
-from zerosum.players.quantization.rounding import LearnedScale, Nearest, Rounding
+from zerosum.players.quantization.rounding import LearnedRounding, LearnedScale, Nearest, Rounding
 
-WeightRange = Literal["minmax", "pairwise", "percentile", "mse", "lsq"]
+WeightRange = Literal["minmax", "pairwise", "percentile", "mse", "lsq", "adaround"]
 ActivationRange = Literal["minmax", "ema", "percentile", "mse", "lsq"]
 
 _PERCENTILE = 99.9
@@ -115,6 +115,7 @@ WAYS: dict[str, tuple[Callable[[], Range], Callable[[], Rounding]]] = {
     "percentile": (partial(Range, percentile), Nearest),
     "mse": (partial(Range, mse), Nearest),
     "lsq": (partial(Range, mse), LearnedScale),
+    "adaround": (partial(Range, mse), LearnedRounding),
 }
 """What the names of ranges stand for: where a grid lies, and how values come to its levels."""
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from rich.console import Group
 
-from zerosum import BalanceGap, Game, Match, make_dynamics, players
+from zerosum import BalanceGap, Dynamics, Game, Match, players
+from zerosum.players.blocks import BLOCKS
+from zerosum.recipes.common.effort import seconds_of
+from zerosum.recipes.common.held_out import DIVERGENCE
 from zerosum.recipes.common.pair import examination_of
 from zerosum.recipes.common.scene import Scene
 from zerosum.runs import Experiment, Outcome, Stage
@@ -21,25 +24,43 @@ class Keeping:
     def __init__(self, scene: Scene) -> None:
         self.scene, self.config = scene, scene.config
         self.examination = examination_of(scene.pair, self.config)
+        held_out = scene.held_out.measure if scene.held_out is not None else None
+        self._measures = [measure for measure in (self.examination, held_out) if measure is not None]
         self._shown = scene.source.shown(_PICTURES, self.config.seed)
 
     def experiment(self, game: Game[Any]) -> Experiment:
-        """Of one match."""
-        return Experiment.of(self.stage(game, self.config.rounds), self.finish)
+        """Of one match; says beforehand what there is to do and how long it may take."""
+        if self.scene.reconstruction is not None:
+            print(self._plan(game))
+        return Experiment.of(self.stage(game, self.scene.rounds), self.finish)
 
-    def stage(self, game: Game[Any], rounds: int) -> Stage:
-        """A match of such a game, with the Balance Gap where two contest a payoff."""
+    def _plan(self, game: Game[Any]) -> str:
+        plan, blocks, batch_size = self.scene.plan, len(self.scene.answering), self.config.batch_size
+        alone, both = (seconds_of(game, movers) for movers in (game.players[:1], game.players))
+        # A step of every block costs about what one of the network does; recording, four times running the networks.
+        answering = (plan.block_steps + 2 * plan.pool / batch_size) * (both - alone if len(game.players) > 1 else both)
+        minutes = (plan.warmup * alone + answering + (plan.rounds - plan.warmup) * both) / 60
+        return (
+            f"plan: {plan.warmup} rounds of the generator, {blocks} blocks of {plan.block_steps} steps on {plan.pool} "
+            f"images, {plan.rounds - plan.warmup} rounds of the game; some {max(1, round(minutes))} min here and now, "
+            "measuring not counted"
+        )
+
+    def stage(self, game: Game[Any], rounds: int, dynamics: Dynamics | None = None) -> Stage:
+        """A match of such a game, by the rule that is asked for or another, with the Balance Gap where two contest a
+        payoff."""
         config, criterion = self.config, None
         if len(game.players) == 2 and game.payoff is not None:
             criterion = BalanceGap(game.sample(), config.gap_every, config.gap_tolerance, ahead=_AHEAD)
         match = Match(
             game,
-            make_dynamics(config.dynamics, config.adjustment),
+            dynamics or self.scene.dynamics(),
             rounds,
             criterion=criterion,
             stop_when_stationary=config.stop_when_stationary and criterion is not None,
-            measure=self.examination if self._student(game) is not None else None,
+            measure=self._measure if self._measures and self._student(game) is not None else None,
             measure_every=config.measure_every or max(1, rounds // 8),
+            watchers=[self.scene.held_out] if self.scene.held_out is not None else [],
         )
 
         def draw(path: Path) -> None:
@@ -50,22 +71,42 @@ class Keeping:
 
         return Stage(match, draw, best_by="top1")
 
+    def _measure(self) -> dict[str, float]:
+        return {name: value for measure in self._measures for name, value in measure().items()}
+
+    def _stages(self, match: Match) -> dict[str, dict[str, float]]:
+        """What was measured of the student when it came in, when its blocks were reconstructed, and as it is kept."""
+        scene, entry = self.scene, match.entered[str(self._student(match.game))]
+
+        def until(round: int) -> dict[str, float]:
+            return next((figures for played, figures in reversed(match.measured) if played <= round), {})
+
+        if scene.held_out is None:
+            return {"before": until(entry), "after": until(match.round)}
+        least = [figures for _, figures in match.measured if figures.get(DIVERGENCE) == scene.held_out.least]
+        kept = least[0] if least else until(match.round)
+        return {"before": until(entry), "reconstructed": until(scene.answering.stop), "after": kept}
+
     def finish(self, matches: Mapping[str, Match], folder: Path) -> Outcome:
         """Of the matches that were played, the last in which the student moved counts."""
         pair, scheme = self.scene.pair, self.scene.pair.scheme
         match = [match for match in matches.values() if self._student(match.game) is not None][-1]
+        if self.scene.held_out is not None:
+            self.scene.held_out.restore()
         players.save_quantized(folder / players.QUANTIZED, pair.student, self.config.backbone, scheme)
         with match.game.undisturbed():
             images = self.scene.source.images(self._shown)
             layers = players.describe_layers(pair.teacher, pair.student, images, scheme)
         layers.write(folder / "layers.csv")
+        if self.scene.reconstruction is not None:
+            self.scene.reconstruction.write(folder / BLOCKS)
         if self.examination is not None:
             self.examination.write_classes(folder / players.CLASSES)
-        entry = match.entered[str(self._student(match.game))]
-        figures, table = players.report(self.examination, match.measured, entry)
+        figures, table = players.report(self.examination, self._stages(match))
         gap = match.verdict.figures.get("balance_gap_mean") if match.verdict is not None else None
         sizes = {"float_bytes": layers.float_size, "quantized_bytes": layers.size}
-        return Outcome(figures | {"balance_gap": gap} | sizes, Group(layers.draw(), table), "quantized-network")
+        plan = {"plan": self.scene.plan._asdict()}
+        return Outcome(figures | {"balance_gap": gap} | sizes | plan, Group(layers.draw(), table), "quantized-network")
 
     def _student(self, game: Game[Any]) -> str | None:
         named = [player.name for player in game.players if player.module is self.scene.pair.student]

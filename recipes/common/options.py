@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
+from torch import nn
 
 from zerosum import DynamicsName, players
-from zerosum.players.backbones import checkpoint_file
+from zerosum.players.backbones import InputSpace, checkpoint_file
+from zerosum.recipes.common.effort import Effort, Plan, plan_of
 from zerosum.runs import Options
 from zerosum.runs.inputs import expand
 
@@ -37,10 +39,25 @@ class DataFreeOptions(Options):
     """Bits of the first and the last layer, such as w8a8. Default: as all."""
     scheme: tyro.conf.OmitArgPrefixes[players.Scheme] = field(default_factory=players.Scheme)
     """How grids are laid."""
-    rounds: int = 2000
-    """Rounds to play, one step of each player in each. AdaSG's authors play 80,000."""
-    warmup: int = 100
-    """First rounds, in which the generator moves alone; at most two fifths of all. AdaSG's authors: 800 of 80,000."""
+    effort: Effort = "default"
+    """How much work all that is not said otherwise may be; the run says beforehand what that comes to."""
+    rounds: int | None = None
+    """Rounds of the game, one step of each player in each; 0 leaves the network rounded, and nothing is learned.
+    AdaSG's authors play 80,000. Default: by the effort and the network's size."""
+    warmup: int | None = None
+    """First rounds, in which the generator moves alone. AdaSG's authors: 800 of 80,000. Default: by the effort and the
+    network's size, and at most two fifths of all."""
+    block_steps: int | None = None
+    """Steps of each block's reconstruction, when the quantized network comes in; 0 leaves it out. Default: by the
+    effort."""
+    pool: int | None = None
+    """Images for the reconstruction. Default: by the effort."""
+    leaves: float | None = None
+    """Share of procedural images (dead leaves) in that pool, and among those that ranges are observed on, 0 to 1; the
+    rest is the generator's. Default: a half; all, where the generator has too few rounds to become any better."""
+    dropped: float | None = None
+    """Share of activations that stay in full precision while a block learns, 0 to 1 (QDrop). Default: a half where
+    activations have 4 bits or fewer."""
     batch_size: int = 16
     """Images a round."""
     calibration: int = 32
@@ -68,8 +85,11 @@ class DataFreeOptions(Options):
 
     def check(self) -> None:
         super().check()
-        self.check_at_least(0, "warmup", "gap_tolerance", "adjustment")
-        self.check_at_least(1, "batch_size", "calibration", "gap_every", "measure_every")
+        self.check_at_least(0, "warmup", "block_steps", "gap_tolerance", "adjustment", "leaves", "dropped")
+        self.check_at_least(1, "batch_size", "calibration", "pool", "gap_every", "measure_every")
+        for name in ("leaves", "dropped"):
+            if (share := getattr(self, name)) is not None and share > 1:
+                raise ValueError(f"--{name} {share}: expected a share, 0 to 1")
         players.Bits.parse(self.bits)
 
     def inputs(self) -> Mapping[str, Path]:
@@ -81,7 +101,18 @@ class DataFreeOptions(Options):
             found["data"] = expand(self.data)
         return found
 
-    @property
-    def warmup_rounds(self) -> int:
-        """``warmup``, cut to two fifths of all rounds."""
-        return min(self.warmup, self.rounds * 2 // 5)
+    def plan(self, network: nn.Module, space: InputSpace) -> Plan:
+        """The work to do, with what these options leave open as the effort has it for such a network."""
+        made = plan_of(self.effort, network, space, players.Bits.parse(self.bits))
+        rounds, warmup = made.rounds, made.warmup
+        if self.rounds is not None:
+            rounds, warmup = self.rounds, min(warmup, self.rounds * 2 // 5)
+        warmup = warmup if self.warmup is None else self.warmup
+        return Plan(
+            rounds,
+            min(warmup, rounds),
+            made.pool if self.pool is None else self.pool,
+            (made.block_steps if self.block_steps is None else self.block_steps) if rounds else 0,
+            made.dropped if self.dropped is None else self.dropped,
+            made.leaves if self.leaves is None else self.leaves,
+        )

@@ -1,6 +1,7 @@
 """A pair in front of images: one play, and the two players of most methods."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
@@ -8,11 +9,17 @@ from torch import Tensor
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from zerosum import Player, Term, players
+from zerosum import During, Dynamics, Player, Responding, Term, make_dynamics, players
+from zerosum.players.leaves import dead_leaves
+from zerosum.players.moments import AlignedMoments
+from zerosum.recipes.common.held_out import HeldOut
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.prior import Prior
+from zerosum.recipes.common.reconstruction import Reconstruction
 from zerosum.recipes.common.source import Source
+
+_HELD_OUT = 64  # images
 
 
 class Play(NamedTuple):
@@ -29,6 +36,15 @@ class Scene:
 
     def __init__(self, pair: Pair, source: Source, prior: Prior, config: DataFreeOptions) -> None:
         self.pair, self.source, self.prior, self.config = pair, source, prior, config
+        self.plan = config.plan(pair.teacher, pair.space)
+        self.reconstruction: Reconstruction | None = None
+        self.held_out: HeldOut | None = None
+        if self.plan.block_steps:
+            steps, dropped = self.plan.block_steps, self.plan.dropped
+            self.reconstruction = Reconstruction(pair, self.pool, steps, config.batch_size, dropped)
+            self.held_out = HeldOut(pair)
+            count = self._share_of(self.plan.pool) + self._share_of(_HELD_OUT)
+            self._procedural = dead_leaves(count, pair.space).to(pair.device)
         # The student stays as it is: a compiled backward pass computes all gradients, and each loss needs only some.
         self._images = torch.compile(source.images) if config.compile else source.images
         self._teach = torch.compile(pair.teacher) if config.compile else pair.teacher
@@ -43,11 +59,53 @@ class Scene:
 
     @torch.no_grad()
     def calibrate(self) -> None:
-        """Observe the student's activation ranges on images that the source makes now."""
-        batches = (self.source.images(self.source.sample()) for _ in range(self.config.calibration))
-        title = "observing activation ranges"
-        with self._arithmetic():
-            players.calibrate(self.pair.student, players.progress(batches, title, self.config.calibration))
+        """Observe the student's activation ranges on images that the source makes now; where its blocks are to be
+        reconstructed, on images as they are then."""
+        count, batch_size = self.config.calibration, self.config.batch_size
+        made: Iterator[Tensor] = (self.source.images(self.source.sample()) for _ in range(count))
+        with ExitStack() as changed, self._arithmetic():
+            if self.reconstruction is not None:
+                images = self.pool()
+                changed.enter_context(AlignedMoments(self.pair.teacher, images).of(self.pair.student))
+                made = iter(torch.split(images, batch_size))
+                count = -(-len(images) // batch_size)
+            players.calibrate(self.pair.student, players.progress(made, "observing activation ranges", count))
+
+    @torch.no_grad()
+    def pool(self) -> Tensor:
+        """The plan's images in random order: procedural ones, which stay, and those that the source makes now."""
+        made = [self._procedural[: self._share_of(self.plan.pool)]]
+        while (rest := self.plan.pool - sum(map(len, made))) > 0:
+            made.append(self.source.images(self.source.sample())[:rest])
+        return torch.cat(made)[torch.randperm(self.plan.pool)].contiguous(memory_format=torch.channels_last)
+
+    def _share_of(self, count: int) -> int:
+        """How many of so many images are procedural: all, as long as nobody learned to make others."""
+        return round(self.plan.leaves * count) if self.plan.warmup else count
+
+    @torch.no_grad()
+    def _enter(self) -> None:
+        self.calibrate()
+        if self.held_out is not None:
+            others = _HELD_OUT - self._share_of(_HELD_OUT)
+            made = [self.source.images(self.source.sample()) for _ in range(-(-others // self.config.batch_size))]
+            self.held_out.put_aside(torch.cat([self._procedural[others - _HELD_OUT :], *made])[:_HELD_OUT])
+
+    @property
+    def answering(self) -> range:
+        """Rounds in which the quantized network answers, a block in each, and nobody else moves."""
+        blocks = len(self.reconstruction.blocks) if self.reconstruction is not None else 0
+        return range(self.plan.warmup, self.plan.warmup + blocks)
+
+    @property
+    def rounds(self) -> int:
+        """All that there are to play."""
+        return self.plan.rounds + len(self.answering)
+
+    def dynamics(self) -> Dynamics:
+        """The rule that is asked for; in the rounds that are for that, the quantized network answers."""
+        rule = make_dynamics(self.config.dynamics, self.config.adjustment)
+        return During(self.answering, Responding(self.reconstruction), rule) if self.reconstruction else rule
 
     def natural(self, weight: float) -> dict[str, Term]:
         """The prior as a term of whoever makes the images."""
@@ -57,13 +115,20 @@ class Scene:
         """The source's module as the player that makes the images, as published (Adam)."""
         adam = Adam(self.source.module.parameters(), lr, betas=(0.5, 0.999), fused=True)
         return Player(
-            "generator", self.source.module, adam, "maximize", surrogate=surrogate, terms=terms, growth_limit=100
+            "generator",
+            self.source.module,
+            adam,
+            "maximize",
+            surrogate=surrogate,
+            terms=terms,
+            sits_out=self.answering,
+            growth_limit=100,
         )
 
     def quantized(self, lr: float, surrogate: Term, terms: Mapping[str, Term] | None = None) -> Player:
         """Q as the player that learns on them, as published (SGD with Nesterov momentum; the step size falls along a
         cosine), when the warm-up is over. Its ranges are observed when it comes in, and now, where it is to wait."""
-        student, warmup = self.pair.student, self.config.warmup_rounds
+        student, warmup = self.pair.student, self.plan.warmup
         sgd = SGD(student.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
         if warmup:
             self.calibrate()
@@ -74,9 +139,9 @@ class Scene:
             "minimize",
             surrogate=surrogate,
             terms=terms or {},
-            schedule=CosineAnnealingLR(sgd, max(1, self.config.rounds - warmup)),
+            schedule=CosineAnnealingLR(sgd, max(1, self.plan.rounds - warmup)),
             sits_out=range(warmup),
-            on_entry=self.calibrate,
+            on_entry=self._enter,
             growth_limit=10,  # it starts trained
         )
 

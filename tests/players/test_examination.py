@@ -53,23 +53,24 @@ def test_an_interval_holds_the_share_and_narrows(images, data):
     assert narrow_high - narrow_low < high - low
 
 
-def test_a_report_has_the_newest_before_and_the_last_after():
+def test_a_report_has_every_stage():
     examination = Examination(nn.Identity(), Reversed(), LOADER, torch.device("cpu"))
-    measured = [
-        (rounds, {"top1": top1, "top5": top1, "agreement": top1})
-        for rounds, top1 in ((0, 10.0), (100, 25.0), (200, 50.0), (300, 75.0))
-    ]
-    figures, table = report(examination, measured, entry=100)
-    assert (figures["teacher_top1"], figures["before_top1"], figures["after_top1"]) == (25, 25, 75)
+    stages = {
+        stage: {"top1": top1, "top5": top1, "agreement": top1, "divergence": 0.5}
+        for stage, top1 in (("before", 25.0), ("reconstructed", 50.0), ("after", 75.0))
+    }
+    figures, table = report(examination, stages)
+    assert [figures[f"{stage}_top1"] for stage in ("teacher", "before", "reconstructed", "after")] == [25, 25, 50, 75]
     assert (figures["agreement"], figures["images"]) == (75, 4)
     assert figures["intervals"]["after_top1"] == interval(75, 4)
     assert set(figures["intervals"]) == set(figures) - {"intervals", "images"}
     console = Console(file=io.StringIO(), width=80)
     console.print(table)
     assert "75.0 (30.1–95.4)" in console.file.getvalue()
+    assert "reconstructed" in console.file.getvalue()
 
 
 def test_without_data_nothing_is_claimed():
-    figures, table = report(None, [], entry=0)
+    figures, table = report(None, {"before": {}, "after": {}})
     assert set(figures.values()) == {None}
     assert "not measured" in str(table.columns[0].header)

@@ -143,7 +143,10 @@ def test_a_closed_pipe_and_a_hang_up_end_a_run_with_a_checkpoint(tmp_path):
 def test_the_other_commands_do_their_work_though_nobody_reads(tmp_path):
     """As before ``| head -0``."""
     run, out = tmp_path / "run", tmp_path / "out"
-    assert main(["adasg", "--rounds", "2", "--warmup", "1", "--calibration", "1", "--out", str(run)]) == 0
+    assert (
+        main(["adasg", "--rounds", "2", "--warmup", "1", "--block-steps", "0", "--calibration", "1", "--out", str(run)])
+        == 0
+    )
     asked = {
         "report": [run],
         "compare": [run, "--out", out],
@@ -174,7 +177,7 @@ def test_class_folders_whose_names_are_no_utf_8(tmp_path, capsys):
         folder.mkdir(parents=True)
         Image.new("L", (8, 8), 20 * name).save(folder / "x.png")
     run = tmp_path / os.fsdecode(b"[red]run\xfe")
-    options = ["--rounds", "4", "--warmup", "1", "--calibration", "1", "--batch-size", "4"]
+    options = ["--rounds", "4", "--warmup", "1", "--calibration", "1", "--batch-size", "4", "--block-steps", "0"]
     assert main(["adasg", *options, "--data", str(tmp_path / "data"), "--out", str(run)]) == 0
     assert r"\udcff[b]0" in (run / "classes.csv").read_text(encoding="utf-8")
     assert report.main([str(run)]) == 0

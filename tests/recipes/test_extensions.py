@@ -42,7 +42,7 @@ def test_a_pool_of_pixels_as_a_player(tmp_path):
 
 
 def test_two_phases_and_what_was_before_the_second(tmp_path):
-    summary = played("two_phases", tmp_path / "run", "--rounds", 60, "--synthesis", 60)
+    summary = played("two_phases", tmp_path / "run", "--rounds", 60, "--synthesis", 60, "--block-steps", 0)
     images, quantization = (lines(tmp_path / "run" / stage) for stage in ("images", "quantization"))
     assert not any("measured" in line for line in images)
     measured = [line["measured"]["top1"] for line in quantization if "measured" in line]
@@ -50,7 +50,7 @@ def test_two_phases_and_what_was_before_the_second(tmp_path):
     assert quantization[0]["round"] == 0
     assert summary["matches"]["images"]["rounds"] == 60
     # A copy that is rounded on these images and has not moved: the same run, with no rounds of the copy.
-    rounded = played("two_phases", tmp_path / "rounded", "--rounds", 0, "--synthesis", 60)
+    rounded = played("two_phases", tmp_path / "rounded", "--rounds", 0, "--synthesis", 60, "--block-steps", 0)
     assert summary["before_top1"] == rounded["after_top1"]
     assert summary["after_top1"] > summary["before_top1"]
     assert zerosum.load(tmp_path / "run") is not None

@@ -186,6 +186,7 @@ def test_where_there_is_nothing_whole_to_go_back_to(tmp_path, capsys, monkeypatc
 
     monkeypatch.setattr("zerosum.runs.watchers.checkpoints._whole", damaged)
     options = ["--rounds", "30", "--warmup", "4", "--calibration", "1", "--quantized-lr", "300"]
+    options += ["--block-steps", "0"]
     assert main(["adasg", *options, "--on-divergence", "rewind", "--out", str(tmp_path / "run")]) == 3
     error = capsys.readouterr().err
     assert "all is damaged" in error

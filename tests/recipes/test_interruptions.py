@@ -17,7 +17,7 @@ from zerosum.runs.run import main
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 
 SMALL = ["--warmup", "10", "--gap-every", "5", "--calibration", "4", "--measure-every", "50"]
-RUN = ["adasg", *SMALL, "--rounds", "120"]
+RUN = ["adasg", *SMALL, "--rounds", "120", "--block-steps", "0"]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from zerosum.players import load_backbone
 from zerosum.runs.run import main
 
 SHORT = ["--rounds", "3", "--warmup", "1", "--calibration", "1", "--batch-size", "4", "--measure-every", "1"]
+SHORT += ["--block-steps", "0"]
 
 
 def class_folders(folder, names):

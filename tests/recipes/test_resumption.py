@@ -15,6 +15,7 @@ from zerosum.recipes import saddle
 from zerosum.runs.run import main
 
 SHORT = ["--rounds", "6", "--warmup", "2", "--calibration", "1", "--gap-every", "2", "--batch-size", "4"]
+SHORT += ["--block-steps", "0"]
 
 RECIPE = """
 from zerosum.recipes.saddle import Config, recipe
@@ -192,5 +193,5 @@ def test_weights_written_anew_in_the_meantime(tmp_path, capsys):
 def test_a_part_of_an_option_that_differs_is_named_as_it_is_typed(tmp_path, capsys):
     assert main(["adasg", *SHORT, "--out", str(tmp_path / "run")]) == 0
     run = unfinished(tmp_path / "run")
-    assert main(["adasg", "--resume", str(run), "--weight-range", "mse"]) == 2
-    assert "--weight-range mse differs from the run's minmax" in capsys.readouterr().err
+    assert main(["adasg", "--resume", str(run), "--weight-range", "minmax"]) == 2
+    assert "--weight-range minmax differs from the run's mse" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from zerosum.recipes import adasg
 from zerosum.runs.run import main
 
 SHORT = ["--rounds", "30", "--warmup", "10", "--gap-every", "5", "--calibration", "4", "--measure-every", "10"]
+SHORT += ["--block-steps", "0"]
 FILES = {
     "config.json",
     "metrics.jsonl",
@@ -43,7 +44,7 @@ def test_a_run_leaves_what_the_readme_says(played):
     assert set(summary) == {
         *("teacher_top1", "before_top1", "after_top1", "agreement", "images", "intervals"),
         *("teacher_top5", "before_top5", "after_top5", "float_bytes", "quantized_bytes"),
-        *("rounds", "seconds", "rewinds", "balance_gap", "stationary", "reason", "result"),
+        *("rounds", "seconds", "rewinds", "balance_gap", "stationary", "reason", "result", "plan"),
     }
     assert summary["rounds"] == 30
     assert summary["teacher_top1"] > 98
@@ -99,6 +100,7 @@ def test_a_seed_fixes_a_run_and_measuring_does_not_disturb_it(played, tmp_path):
 
 def test_without_data_the_run_says_that_accuracy_was_not_measured(tmp_path, capsys):
     arguments = ["adasg", "--backbone", "cifar_resnet20", "--weights", "random", "--rounds", "2", "--calibration", "1"]
+    arguments += ["--block-steps", "0"]
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
     assert "accuracy was not measured" in capsys.readouterr().out
     assert json.loads((tmp_path / "run/summary.json").read_text())["after_top1"] is None
@@ -114,14 +116,27 @@ def test_no_rounds_leave_a_network_that_was_only_rounded(tmp_path):
 @pytest.mark.parametrize("dynamics", DYNAMICS)
 def test_adasg_is_played_by_any_dynamics(dynamics, tmp_path):
     options = ["--dynamics", dynamics, "--out", str(tmp_path / "run")]
-    assert main(["adasg", "--rounds", "20", "--warmup", "5", "--calibration", "4", *options]) == 0
+    assert main(["adasg", "--rounds", "20", "--warmup", "5", "--calibration", "4", "--block-steps", "0", *options]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["after_top1"] > summary["before_top1"]
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
 def test_networks_without_batchnorm_play_for_patch_similarity_entropy(name, tmp_path):
-    options = ["--rounds", "3", "--warmup", "1", "--calibration", "1", "--batch-size", "4", "--bits", "w4a8"]
+    options = [
+        "--rounds",
+        "3",
+        "--warmup",
+        "1",
+        "--calibration",
+        "1",
+        "--batch-size",
+        "4",
+        "--bits",
+        "w4a8",
+        "--block-steps",
+        "0",
+    ]
     run = ["adasg", "--backbone", name, "--weights", "random", *options, "--out", str(tmp_path / "run")]
     assert main(run) == 0
     losses = [line["losses"]["generator"] for line in lines(tmp_path / "run")[1:]]

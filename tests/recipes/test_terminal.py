@@ -110,6 +110,7 @@ def test_a_run_on_a_pseudo_terminal(tmp_path):
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
     unset = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
     options = ["--rounds", "40", "--warmup", "4", "--calibration", "4", "--measure-every", "4"]
+    options += ["--block-steps", "0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "zerosum.run", "adasg", *options, "--out", str(tmp_path / "run")],
         stdin=its,

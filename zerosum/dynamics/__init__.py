@@ -6,6 +6,7 @@ from typing import Literal
 from zerosum.dynamics.alternating import Alternating
 from zerosum.dynamics.base import Dynamics, Evaluation, Round, evaluate
 from zerosum.dynamics.consensus import ConsensusOptimization
+from zerosum.dynamics.during import During
 from zerosum.dynamics.extragradient import Extragradient
 from zerosum.dynamics.field import Field
 from zerosum.dynamics.lookahead import Lookahead
@@ -36,8 +37,8 @@ def make_dynamics(name: DynamicsName, adjustment: float = 1.0) -> Dynamics:
 
 # fmt: off
 __all__ = [
-    "DYNAMICS", "Alternating", "ConsensusOptimization", "Dynamics", "DynamicsName", "Evaluation", "Extragradient",
-    "Field", "Lookahead", "Optimistic", "Responding", "Round", "Simultaneous", "SymplecticGradientAdjustment",
-    "evaluate", "make_dynamics",
+    "DYNAMICS", "Alternating", "ConsensusOptimization", "During", "Dynamics", "DynamicsName", "Evaluation",
+    "Extragradient", "Field", "Lookahead", "Optimistic", "Responding", "Round", "Simultaneous",
+    "SymplecticGradientAdjustment", "evaluate", "make_dynamics",
 ]
 # fmt: on

@@ -7,6 +7,7 @@ from zerosum.dynamics.base import Dynamics, Round
 from zerosum.dynamics.simultaneous import Simultaneous
 from zerosum.game import Game
 from zerosum.player import Player, Side
+from zerosum.transforms import Remembering
 
 
 class Responding(Dynamics):
@@ -17,7 +18,8 @@ class Responding(Dynamics):
     is one of a leader and a follower (Stackelberg). The optimizer, the schedule and the transform of y are not used.
 
     Args:
-        respond: ``respond(game, player)`` (:class:`zerosum.BestResponse`, or a closed form).
+        respond: ``respond(game, player)`` (:class:`zerosum.BestResponse`, or a closed form);
+            one with a memory (``state_dict``, ``load_state_dict``) has it in checkpoints.
         side: of the player that answers.
         every: rounds from one answer to the next.
         inner: the rule by which the other moves.
@@ -60,8 +62,11 @@ class Responding(Dynamics):
         self.inner.on_entry(player)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"inner": self.inner.state_dict(), "rounds": self._rounds}
+        remembered: Mapping[str, Any] = self.respond.state_dict() if isinstance(self.respond, Remembering) else {}
+        return {"inner": self.inner.state_dict(), "rounds": self._rounds, "respond": remembered}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.inner.load_state_dict(state["inner"])
         self._rounds = state["rounds"]
+        if isinstance(self.respond, Remembering):
+            self.respond.load_state_dict(state["respond"])

@@ -24,7 +24,7 @@ _OF_THE_FOLDER = {"out", "resume"}  # where the run lies: the caller knows
 class Options:
     """What every recipe's run takes; a recipe's ``Config`` derives from it."""
 
-    rounds: int
+    rounds: int | None
     """Rounds to play; 0 plays none and leaves what the set-up gives."""
     seed: int = 0
     """Seed of every random number. On one machine's CPU it fixes a run; CUDA adds in an order of its own."""

@@ -14,6 +14,7 @@ from zerosum.players import load_data, load_quantized
 from zerosum.runs.run import main as play
 
 PLAY = ["adasg", "--rounds", "3", "--batch-size", "4", "--calibration", "2", "--bits", "w4a8"]
+PLAY += ["--block-steps", "0"]
 
 
 @pytest.fixture(scope="module")

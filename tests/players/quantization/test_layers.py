@@ -95,7 +95,7 @@ def test_nothing_to_quantize_and_bad_widths_are_refused():
 )
 def test_every_kind_of_convolution_by_its_output_channels(layer, shape, channel_axis):
     network = nn.Sequential(nn.Conv2d(1, 1, 1), layer)  # the first layer is the network's input's
-    quantized = quantize(network, Bits(3, 8))[1]
+    quantized = quantize(network, Bits(3, 8), Scheme("minmax"))[1]
     for channel in range(6):
         weight = layer.weight.select(channel_axis, channel)
         found = quantized.weight.select(channel_axis, channel)
@@ -222,7 +222,7 @@ def test_conditional_convolutions_by_the_output_channels_of_every_expert(granula
             return self.conv(x, torch.sigmoid(self.route(x.mean(dim=(2, 3)))))
 
     network, images = Routed(), torch.randn(4, 2, 5, 5)
-    scheme = Scheme(weight_granularity=granularity)
+    scheme = Scheme("minmax", weight_granularity=granularity)
     quantized = quantize(network, Bits(3, 8), scheme)
     calibrate(quantized, [images])
     kernels = quantized.conv.weight.reshape(3, 6, 4 * 9)

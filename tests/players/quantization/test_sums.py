@@ -103,7 +103,7 @@ def test_one_image_and_six_agree(name):
     calibrate(quantized, [images])
     with torch.no_grad():
         together, alone = quantized(images), torch.cat([quantized(image[None]) for image in images])
-    assert (together - alone).norm() < 1e-3 * together.norm()
+    assert (together - alone).norm() < 1e-2 * together.norm()  # ties between levels may fall otherwise
 
 
 def test_threads_agree():

@@ -29,6 +29,6 @@ def recipe(config):
 
     def quantization(played):
         quantized = scene.quantized(3e-4, lambda play: calibration_loss(play.p, play.q))
-        return keeping.stage(Game([quantized], scene.play, sample=scene.source.sample), config.rounds)
+        return keeping.stage(Game([quantized], scene.play, sample=scene.source.sample), scene.plan.rounds)
 
     return Experiment({"images": synthesis, "quantization": quantization}, keeping.finish)

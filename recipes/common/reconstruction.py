@@ -1,0 +1,236 @@
+"""Q's best response, found block by block."""
+
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from zerosum import Diverged, Game, Match, Player, Simultaneous
+from zerosum.players.blocks import Block, find_blocks
+from zerosum.players.moments import AlignedMoments
+from zerosum.players.quantization.layers import float_weight, weight_quantizer
+from zerosum.players.quantization.precision import FULL_PRECISION
+from zerosum.players.quantization.quantizers import ActivationQuantizer, WeightQuantizer
+from zerosum.players.recording import Inputs, chained_inputs, record_inputs, record_output, run_block
+from zerosum.randomness import kept_random_state, seed_all
+from zerosum.recipes.common.pair import Pair
+from zerosum.recipes.common.step_sizes import parameter_groups
+
+_WIDEST = 32  # images that go through a block at once where nothing is learned
+_FREE = 0.2  # share of the steps in which learned roundings need not decide
+_FIRST_POWER, _LAST_POWER, _DECISION = 20.0, 2.0, 0.01  # AdaRound's
+
+
+class Answer(NamedTuple):
+    """What came of a block: its error on the pool before its match and after it, as a share of the variance of what the
+    full-precision block gives."""
+
+    block: str
+    layers: int
+    before: float
+    after: float
+
+
+class Play(NamedTuple):
+    """What a block gives, and what it should; (images, …) each."""
+
+    found: Tensor
+    wanted: Tensor
+
+
+class Reconstruction:
+    """Answers for Q a block a call, from the input to the output, again and again: ``respond(game, player)``.
+
+    Each block of Q is brought close to what the same block of P makes of P's own activations, on a pool of images that
+    is drawn anew when the first block is due; what enters it comes from the blocks of Q before, which have answered
+    already (BRECQ, Li et al., ICLR 2021). Meanwhile the activations of both are moved and scaled to what BatchNorm
+    remembers of them (:class:`zerosum.players.moments.AlignedMoments`). All of a block's parameters move: weights,
+    scales of grids that are learned, affine parameters of norms, biases; each with a step size relative to its own
+    scale. Weights are rounded straight-through, or as they learn to be (AdaRound). A block that is no better after its
+    match is put back.
+
+    Args:
+        images: makes the pool, (N, channels, height, width) in normalised input space.
+        steps: of each block.
+        batch_size: images a step.
+        dropped: of the activations that enter a layer, the share that is left in full precision while the block learns,
+            drawn anew in each step; of those that enter the block, the share that comes from P (QDrop, Wei et al., ICLR
+            2022: a half).
+
+    Raises:
+        ValueError: ``steps`` or ``batch_size`` below 1, or ``dropped`` out of 0 … 1.
+    """
+
+    def __init__(
+        self, pair: Pair, images: Callable[[], Tensor], steps: int, batch_size: int = 16, dropped: float = 0.0
+    ) -> None:
+        if min(steps, batch_size) < 1 or not 0 <= dropped <= 1:
+            raise ValueError(
+                f"{steps} steps of {batch_size} images, {dropped} dropped: expected at least 1 each, and a share"
+            )
+        self.pair, self.images, self.steps, self.batch_size, self.dropped = pair, images, steps, batch_size, dropped
+        self.blocks, self.left_out = find_blocks(pair.teacher, pair.space)
+        self.answers: list[Answer] = []
+        self._seed = 0
+        self._pass: _Pass | None = None
+
+    def __call__(self, game: Game[Any], player: Player) -> None:
+        """The next block answers."""
+        place = len(self.answers) % len(self.blocks)
+        if place == 0:
+            self._seed, self._pass = int(torch.randint(2**62, ())), None
+        if self._pass is None:
+            with game.undisturbed(), kept_random_state():
+                seed_all(self._seed)
+                self._pass = _Pass(self.pair, self.blocks, self.images())
+        block = self.blocks[place]
+        with self._pass.moments.of(self.pair.teacher, self.pair.student):
+            self._pass.go_to(place)
+            before, after = self._answer(block, self._pass)
+        self.answers.append(Answer(block.name, len(block.layers), before, after))
+        if place == len(self.blocks) - 1:
+            self._pass = None
+
+    def _answer(self, block: Block, pool: "_Pass") -> tuple[float, float]:
+        """A match of the block; its error before and after."""
+        student, device = self.pair.student, self.pair.device
+        inputs, clean, wanted = pool.inputs, pool.clean, pool.wanted
+        module = nn.ModuleList([student.get_submodule(name) for name in block.modules])
+        like = next(student.parameters())
+        variance = wanted.float().var(correction=0).clamp(min=torch.finfo(torch.float32).tiny)
+
+        def error() -> float:
+            found = record_output(student, block, inputs, like, _WIDEST)
+            return ((found.float() - wanted.float()).square().mean() / variance).item()
+
+        def sample() -> Tensor:
+            return torch.randint(len(wanted), (self.batch_size,), device=device)
+
+        def play(chosen: Tensor) -> Play:
+            given = inputs.of(chosen, like)
+            if self.dropped:
+                given = given.mixed(clean.of(chosen, like), self.dropped)
+            return Play(run_block(student, block, given), wanted[chosen.to(wanted.device)].to(like))
+
+        rounders = [
+            weights for part in module.modules() if isinstance(weights := weight_quantizer(part), WeightQuantizer)
+        ]
+
+        def undecided(play: Play) -> Tensor:
+            """Of roundings that are learned: what forces a decision, from a fifth of the steps on, and ever harder."""
+            passed = (game.round / self.steps - _FREE) / (1 - _FREE)
+            power = _FIRST_POWER + (_LAST_POWER - _FIRST_POWER) * passed
+            terms = [rounder.rounding.undecided(rounder, power) for rounder in rounders if passed >= 0]
+            return _DECISION * sum((term for term in terms if term is not None), play.found.new_zeros(()))
+
+        adam = Adam(parameter_groups(module))
+        answering = Player(
+            block.name,
+            module,
+            adam,
+            "minimize",
+            surrogate=lambda play: (play.found - play.wanted).square().mean() / variance,
+            terms={"undecided": undecided},
+            schedule=CosineAnnealingLR(adam, self.steps),
+        )
+        game = Game((answering,), play, sample=sample)
+        start, before = answering.values(), error()
+        try:
+            with _dropping(module, self.dropped), _learning(rounders):
+                Match(game, Simultaneous(), self.steps).play()
+            after = error()
+        except Diverged:
+            after = float("nan")
+        if after < before:
+            _settle(module)
+            return before, after
+        answering.place(start)
+        return before, before
+
+    def write(self, path: Path) -> None:
+        """All answers as comma-separated values, a line each."""
+        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            writer = csv.writer(file)
+            writer.writerow(Answer._fields)
+            writer.writerows(self.answers)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The answers so far, and what the pool is drawn from."""
+        return {"answers": [tuple(answer) for answer in self.answers], "seed": self._seed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what :meth:`state_dict` gave; the pool, and what goes through it, are made again when needed."""
+        self.answers = [Answer(*answer) for answer in state["answers"]]
+        self._seed, self._pass = state["seed"], None
+
+
+class _Pass:
+    """A pool of images on its way through P and Q, from block to block: ``inputs`` and ``clean``, what enters the
+    block that it has come to, in Q and in P, and ``wanted``, what P's block gives."""
+
+    inputs: Inputs
+    clean: Inputs
+    wanted: Tensor
+
+    def __init__(self, pair: Pair, blocks: Sequence[Block], images: Tensor) -> None:
+        self.pair, self.blocks, self.pool = pair, blocks, images
+        self.moments = AlignedMoments(pair.teacher, images)
+        self._like = next(pair.student.parameters())
+        self._place = -1
+
+    def go_to(self, place: int) -> None:
+        """On, to a block; those of Q before it have answered."""
+        while self._place < place:
+            self._place += 1
+            block, pair = self.blocks[self._place], self.pair
+            if block.chained:
+                before = self.blocks[self._place - 1]
+                given = record_output(pair.student, before, self.inputs, self._like, _WIDEST)
+                self.inputs, self.clean = chained_inputs(given), chained_inputs(self.wanted)
+            else:
+                self.inputs, self.clean = (
+                    record_inputs(network, block, self.pool, _WIDEST) for network in (pair.student, pair.teacher)
+                )
+            self.wanted = record_output(pair.teacher, block, self.clean, self._like, _WIDEST)
+
+
+@torch.no_grad()
+def _settle(module: nn.Module) -> None:
+    """Put weights at the levels that they are rounded to. Learning leaves many halfway between two, where the smallest
+    step of a game would turn them over (Nagel et al., ICML 2022); so placed, one takes half a level."""
+    for part in module.modules():
+        quantizer = weight_quantizer(part)
+        if isinstance(quantizer, WeightQuantizer) and quantizer.bits < FULL_PRECISION and not quantizer.follows:
+            weight = float_weight(part)
+            weight.copy_(quantizer.rounded(weight))
+
+
+@contextmanager
+def _learning(rounders: Sequence[WeightQuantizer]) -> Iterator[None]:
+    for rounder in rounders:
+        rounder.rounding.learning(rounder, True)
+    try:
+        yield
+    finally:
+        for rounder in rounders:
+            rounder.rounding.learning(rounder, False)
+
+
+@contextmanager
+def _dropping(module: nn.Module, share: float) -> Iterator[None]:
+    def drop(quantizer: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
+        return torch.where(torch.rand_like(output) < share, args[0], output)
+
+    quantizers = [part for part in module.modules() if isinstance(part, ActivationQuantizer)] if share else []
+    handles = [quantizer.register_forward_hook(drop) for quantizer in quantizers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
