@@ -18,7 +18,8 @@ from timm.models import _registry
 from torch import Tensor, nn
 
 import zerosum.players.backbones  # noqa: F401 (registers this project's networks, which are no family of timm's)
-from zerosum.players import Bits, calibrate, quantize
+from zerosum.players import Bits, InputSpace, calibrate, quantize
+from zerosum.players.blocks import find_blocks
 from zerosum.players.quantization.precision import Layer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "coverage.md"
@@ -28,13 +29,14 @@ CLOSE = 0.25  # of the outputs' norm, at w8a8 with random weights
 
 
 class Row(NamedTuple):
-    """A family: its network, input size, layers quantized, distance of outputs relative to their norm, and the reason
-    where something is not as it should be."""
+    """A family: its network, input size, layers quantized, blocks found, distance of outputs relative to their norm,
+    and the reason where something is not as it should be."""
 
     family: str
     network: str
     size: int | None
     layers: int
+    blocks: str
     distance: float | None
     reason: str
 
@@ -88,6 +90,10 @@ def check(family: str, name: str) -> Row:
     output.square().mean().backward()
     distance = ((output - expected).norm() / expected.norm()).item()
 
+    space = InputSpace(3, tuple(images.shape[2:]), (0.5,) * 3, (0.5,) * 3)
+    blocks, left_out = find_blocks(network, space)
+    single = sum(len(block.layers) == 1 for block in blocks)
+    division = f"{len(blocks)} ({single})" + (f", without {', '.join(left_out)}" if left_out else "")
     layers = {n: m for n, m in quantized.named_modules() if isinstance(m, Layer)}
     reasons = {
         "input not quantized": [n for n, m in layers.items() if not m.input_quantizer.observed],
@@ -104,19 +110,19 @@ def check(family: str, name: str) -> Row:
             found.append("a saved state gives another network")
         if not torch.equal(copy.deepcopy(quantized)(images), output):
             found.append("a copy is another network")
-    return Row(family, name, images.shape[-1], len(layers), distance, "; ".join(found))
+    return Row(family, name, images.shape[-1], len(layers), division, distance, "; ".join(found))
 
 
 def check_family(family: str, names: list[str]) -> Row:
     """The row of a family; what cannot be built or run is said in it."""
     name, count = smallest(names)
     if count > LARGEST:
-        return Row(family, name, None, 0, None, f"not tried: {count / 1e6:.0f} M parameters")
+        return Row(family, name, None, 0, "", None, f"not tried: {count / 1e6:.0f} M parameters")
     try:
         return check(family, name)
     except Exception as error:
         first_line = str(error).splitlines()[0] if str(error) else ""
-        return Row(family, name, None, 0, None, f"{type(error).__name__}: {first_line[:120]}")
+        return Row(family, name, None, 0, "", None, f"{type(error).__name__}: {first_line[:120]}")
 
 
 def page(rows: list[Row], tried: int, passed: int, seconds: float) -> str:
@@ -132,13 +138,18 @@ def page(rows: list[Row], tried: int, passed: int, seconds: float) -> str:
         f"{CLOSE:g} of their norm; a gradient reaches every quantized weight; every Conv and Linear layer has its "
         "weight and its input quantized; a saved state, and a copy, give the same network.",
         "",
-        "| family | network | input | layers | distance | |",
-        "|---|---|---|---|---|---|",
+        "Blocks are what is reconstructed by itself (`zerosum.players.blocks`), in brackets those of a single layer: "
+        "stem, head, and where a network has no others. Layers that run several times or see no batch of images are in "
+        "none, and are named.",
+        "",
+        "| family | network | input | layers | blocks | distance | |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         size, distance = row.size or "", "" if row.distance is None else f"{row.distance:.3f}"
         verdict = row.reason or "pass"
-        lines.append(f"| {row.family} | {row.network} | {size} | {row.layers or ''} | {distance} | {verdict} |")
+        layers = row.layers or ""
+        lines.append(f"| {row.family} | {row.network} | {size} | {layers} | {row.blocks} | {distance} | {verdict} |")
     return "\n".join(lines) + "\n"
 
 

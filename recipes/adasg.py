@@ -22,9 +22,9 @@ class Config(DataFreeOptions):
 
     generator_lr: float = 1e-3
     """Step size of the generator (Adam)."""
-    quantized_lr: float = 3e-4
+    quantized_lr: float | None = None
     """Step size of the quantized network (SGD, Nesterov momentum) at first; falls to 0 along a cosine. Published, with
-    steps of 0.1 and 80,000 rounds: 1e-4 for CIFAR, 1e-5 for ImageNet."""
+    steps of 0.1 and 80,000 rounds: 1e-4 for CIFAR, 1e-5 for ImageNet. Default: 3e-4, and 1e-4 for large networks."""
     low: float = 0.3
     """Lower end of the band in which samples are wanted, as normalised entropy of P's and Q's disagreement, 0 to 1."""
     high: float = 0.8
@@ -67,7 +67,9 @@ def make_game(scene: Scene, config: Config) -> Game[Play]:
         },
     )
     quantized = scene.quantized(
-        config.quantized_lr, surrogate=lambda play: calibration_loss(play.p, play.q, config.temperature)
+        scene.plan.quantized_lr if config.quantized_lr is None else config.quantized_lr,
+        surrogate=lambda play: calibration_loss(play.p, play.q, config.temperature),
+        terms=scene.rehearsal(lambda p, q: calibration_loss(p, q, config.temperature)),
     )
     return Game(
         players=(generator, quantized),

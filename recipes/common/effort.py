@@ -18,7 +18,8 @@ Effort = Literal["quick", "default", "thorough"]
 
 class Plan(NamedTuple):
     """Rounds of the game; those in which the generator moves alone; images in the pool; steps of each block; the share
-    of activations that stay in full precision while a block learns; and of images, that which is procedural."""
+    of activations that stay in full precision while a block learns; of images, that which is procedural; and the step
+    size of the quantized network in the game."""
 
     rounds: int
     warmup: int
@@ -26,24 +27,48 @@ class Plan(NamedTuple):
     block_steps: int
     dropped: float
     leaves: float
+    quantized_lr: float = 3e-4
 
 
-# Multiply-accumulates that the full-precision network may take for one image of each round; the most of everything.
+class _Effort(NamedTuple):
+    """The most and the least of a plan, and the multiply-accumulates that P may take for one image of each round, or of
+    each step of a block, or for the pool, in between."""
+
+    most: Plan
+    least: Plan
+    rounds: float
+    block_steps: float
+    pool: float
+
+
+# Chosen on a ResNet of 41 million multiply-accumulates and an EfficientNet of 390 (docs/quantization.md).
 _EFFORTS = {
-    "quick": (3e10, Plan(500, 100, 128, 60, 0.5, 0.5)),
-    "default": (1.2e11, Plan(2000, 300, 256, 150, 0.5, 0.5)),
-    "thorough": (6e11, Plan(8000, 1000, 1024, 500, 0.5, 0.5)),
+    "quick": _Effort(Plan(500, 100, 512, 200, 0.5, 0.5), Plan(20, 10, 128, 60, 0.5, 0.5), 3e10, 6e9, 2e10),
+    "default": _Effort(Plan(2000, 300, 1024, 600, 0.5, 0.5), Plan(50, 25, 256, 150, 0.5, 0.5), 1.2e11, 2.5e10, 4.5e10),
+    "thorough": _Effort(Plan(8000, 800, 1024, 1500, 0.5, 0.5), Plan(100, 50, 512, 200, 0.5, 0.5), 6e11, 1e11, 2e11),
 }
 _FEW_BITS = 4  # of activations, at which dropping them helps
 
 
 def plan_of(effort: Effort, network: nn.Module, space: InputSpace, bits: Bits) -> Plan:
     """The work that an effort comes to for a network and its bits."""
-    available, most = _EFFORTS[effort]
-    rounds = max(1, min(most.rounds, int(available / multiply_accumulates(network, space))))
-    dropped = most.dropped if bits.activation <= _FEW_BITS else 0.0
-    leaves = most.leaves if most.warmup <= rounds // 2 else 1.0
-    return most._replace(rounds=rounds, warmup=min(most.warmup, rounds // 2), dropped=dropped, leaves=leaves)
+    chosen, operations = _EFFORTS[effort], multiply_accumulates(network, space)
+
+    def between(name: str) -> int:
+        least, most = getattr(chosen.least, name), getattr(chosen.most, name)
+        return int(max(least, min(most, getattr(chosen, name) / operations)))
+
+    rounds, warmup = between("rounds"), chosen.most.warmup
+    large = rounds < 2 * warmup  # so that the generator has too few rounds to become any good
+    return Plan(
+        rounds=rounds,
+        warmup=min(warmup, rounds // 2),
+        pool=between("pool"),
+        block_steps=between("block_steps"),
+        dropped=chosen.most.dropped if bits.activation <= _FEW_BITS else 0.0,
+        leaves=1.0 if large else chosen.most.leaves,
+        quantized_lr=1e-4 if large else 3e-4,
+    )
 
 
 def multiply_accumulates(network: nn.Module, space: InputSpace) -> int:

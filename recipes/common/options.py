@@ -108,11 +108,6 @@ class DataFreeOptions(Options):
         if self.rounds is not None:
             rounds, warmup = self.rounds, min(warmup, self.rounds * 2 // 5)
         warmup = warmup if self.warmup is None else self.warmup
-        return Plan(
-            rounds,
-            min(warmup, rounds),
-            made.pool if self.pool is None else self.pool,
-            (made.block_steps if self.block_steps is None else self.block_steps) if rounds else 0,
-            made.dropped if self.dropped is None else self.dropped,
-            made.leaves if self.leaves is None else self.leaves,
-        )
+        given = {name: getattr(self, name) for name in ("pool", "block_steps", "dropped", "leaves")}
+        made = made._replace(**{name: value for name, value in given.items() if value is not None})
+        return made._replace(rounds=rounds, warmup=min(warmup, rounds), block_steps=made.block_steps if rounds else 0)

@@ -1,6 +1,6 @@
 """A pair in front of images: one play, and the two players of most methods."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
@@ -110,6 +110,23 @@ class Scene:
     def natural(self, weight: float) -> dict[str, Term]:
         """The prior as a term of whoever makes the images."""
         return {self.prior.name: lambda play: weight * self.prior.loss(play.seen)}
+
+    def rehearsal(self, loss: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Term]:
+        """A loss of logits of P and Q on as many procedural images as a batch has, as a term of Q, which would forget
+        in the game what it learned on them; nothing where blocks are not reconstructed."""
+        if self.reconstruction is None:
+            return {}
+        images, batch_size = self._procedural[: self._share_of(self.plan.pool)], self.config.batch_size
+        with torch.no_grad(), self._arithmetic():
+            logits = torch.cat([self.pair.teacher(batch).float() for batch in torch.split(images, batch_size)])
+
+        def rehearse(play: Play) -> Tensor:
+            chosen = torch.randint(len(images), (batch_size,), device=images.device)
+            with self._arithmetic():
+                found = self.pair.student(images[chosen])
+            return loss(logits[chosen], found.float())
+
+        return {"rehearsal": rehearse}
 
     def generator(self, lr: float, surrogate: Term, terms: Mapping[str, Term]) -> Player:
         """The source's module as the player that makes the images, as published (Adam)."""

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -16,6 +17,7 @@ from zerosum.objectives import (
     disagreement,
     disagreement_loss,
     entropy,
+    half_variance,
     normalized_entropy,
 )
 
@@ -168,3 +170,23 @@ def test_unknown_floor_and_wrong_shapes_are_named():
         normalized_entropy(torch.zeros(2, 3), floor="median")
     with pytest.raises(ValueError, match=r"\(2, 1\)"):
         normalized_entropy(torch.zeros(2, 1))
+
+
+def test_half_variance_by_hand():
+    p, q = torch.tensor([[1.0, 3.0, 2.0], [5.0, 5.0, 5.0]]), torch.tensor([[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(half_variance(p, q), torch.tensor([1.0, 0.0]))  # of (0, 3, 0): 2, and its half
+
+
+@given(pairs(max_scale=1.0), st.floats(-100, 100))
+def test_the_losses_of_data_free_quantization_go_to_half_the_variance(pair, shift):
+    p, q, _ = pair
+    expected = half_variance(p, q)
+    torch.testing.assert_close(half_variance(p + shift, q), expected, atol=1e-9, rtol=1e-6)
+    torch.testing.assert_close(half_variance(q, p), expected)
+    temperature, classes = 1e4, p.shape[1]
+    divergence = F.kl_div(
+        (q / temperature).log_softmax(1), (p / temperature).log_softmax(1), log_target=True, reduction="none"
+    )
+    torch.testing.assert_close(temperature**2 * divergence.sum(1), expected, atol=1e-6, rtol=1e-2)
+    entropies = calibration_loss(p, q, temperature) + temperature**2 * math.log(classes)
+    torch.testing.assert_close(entropies, expected.mean(), atol=1e-6, rtol=1e-2)

@@ -16,6 +16,7 @@ from tests.zerosum.games import Point, Quadratic, bilinear, position, scalar_gam
 from zerosum import (
     Accumulate,
     BestResponse,
+    During,
     Game,
     GradientNorm,
     Lookahead,
@@ -24,6 +25,7 @@ from zerosum import (
     Player,
     Responding,
     Simultaneous,
+    Watcher,
 )
 
 
@@ -188,3 +190,45 @@ def test_who_sits_out_answers_nothing():
     Match(game, Responding(lambda game, player: asked.append(game.round)), rounds=5).play()
     assert asked == [3, 4]
     assert position(game).tolist() == [3.5, 1.0]  # x alone, by 0.5 · y a round
+
+
+def test_a_rule_for_some_rounds_and_another_for_all_others():
+    """x steps, y answers in rounds 2 and 3, exactly: worked out by hand on f = -x²/2 + x y + y²/2, with step 1/2."""
+    game = scalar_game(lambda x, y: -(x**2) / 2 + x * y + y**2 / 2, 1.0, 1.0, step=0.5)
+
+    def respond(game, player):
+        player.place([-game.maximizer.module.value.detach()])
+
+    path = []
+    watcher = Watcher()
+    watcher.on_round = lambda match, record: path.append(tuple(position(game).tolist()))
+    Match(game, During(range(2, 4), Responding(respond), Simultaneous()), 5, watchers=[watcher]).play()
+    x, y, expected = 1.0, 1.0, []
+    for round in range(5):
+        step_x = x + 0.5 * (y - x)
+        y = -step_x if round in (2, 3) else y - 0.5 * (x + y)
+        x = step_x
+        expected.append((x, y))
+    assert [x for pair in path for x in pair] == pytest.approx([x for pair in expected for x in pair])
+
+
+def test_what_a_response_remembers_is_in_checkpoints():
+    class Counting:
+        def __init__(self):
+            self.calls = 0
+
+        def __call__(self, game, player):
+            self.calls += 1
+
+        def state_dict(self):
+            return {"calls": self.calls}
+
+        def load_state_dict(self, state):
+            self.calls = state["calls"]
+
+    one, other = (During({0, 2}, Responding(Counting()), Simultaneous()) for _ in range(2))
+    match = Match(bilinear(1.0, 1.0, 0.1), one, 3)
+    match.play()
+    assert one.rule.respond.calls == 2
+    other.load_state_dict(match.state_dict()["dynamics"])
+    assert other.rule.respond.calls == 2
