@@ -82,7 +82,7 @@ class PublishedRound:
         for layer in layers:
             layer.register_forward_pre_hook(self._tap)
         self.adam = Adam(self.generator.parameters(), config.generator_lr, betas=(0.5, 0.999))
-        lr = scene.plan.quantized_lr
+        lr = scene.plan.quantized_lr if config.quantized_lr is None else config.quantized_lr
         self.sgd = SGD(self.student.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
 
     def _tap(self, layer: nn.Module, args: tuple[Tensor, ...]) -> None:

@@ -63,7 +63,7 @@ def find_blocks(network: nn.Module, space: InputSpace | None = None) -> Division
     blocks: list[Block] = []
     chain: list[str] = []
     for name in [*sorted(route.pieces(""), key=lambda piece: route.calls[piece].order), None]:
-        if name is not None and chain and not route.inside(name) and route.follows(name, chain[-1]):
+        if name is not None and chain and not route.inside(name) and route.is_given_all(name, chain[-1]):
             chain.append(name)
             continue
         if chain:
@@ -77,13 +77,16 @@ def find_blocks(network: nn.Module, space: InputSpace | None = None) -> Division
 @dataclass
 class _Call:
     """How a module was called last, and how often; ``alone``: with a tensor by position, and nothing else; ``order`` is
-    when it began first."""
+    when it began first. A tensor that is written into stays the same one, but has another version."""
 
     inputs: list[Tensor]
+    versions: list[int]
+    options: list[Any]
     alone: bool
     order: int
     times: int
     output: Any = None
+    version: int = -1  # of the output, when it was given
 
 
 class _Route:
@@ -108,8 +111,8 @@ class _Route:
 
     def follows(self, name: str, before: str) -> bool:
         """Whether a module is given what another gives, and nothing else."""
-        inputs = self.calls[name].inputs
-        return len(inputs) == 1 and inputs[0] is self.calls[before].output
+        call, other = self.calls[name], self.calls[before]
+        return len(call.inputs) == 1 and call.inputs[0] is other.output and call.versions == [other.version]
 
     def is_given_all(self, name: str, before: str) -> bool:
         """Whether that is by position, beside no options."""
@@ -135,15 +138,18 @@ class _Route:
     def _is_chain(self, name: str) -> bool:
         """Whether a module's children run one after another, and that is all."""
         parts, own = self._parts(name), self.calls[name]
-        begins = self.calls[parts[0]].inputs
+        begins, ends = self.calls[parts[0]], self.calls[parts[-1]]
         links = all(self.follows(part, before) for before, part in pairwise(parts))
-        whole = len(begins) == len(own.inputs) == 1 and begins[0] is own.inputs[0]
-        return whole and links and self.calls[parts[-1]].output is own.output
+        whole = len(begins.inputs) == len(own.inputs) == 1 and begins.inputs[0] is own.inputs[0]
+        unwritten = begins.versions == own.versions and ends.version == own.version
+        return whole and links and unwritten and ends.output is own.output
 
     def _splits(self, name: str) -> bool:
         """Whether a module runs once, is given something of each image, and gives one tensor of each."""
         call, other = self.calls.get(name), self.others.get(name)
         if call is None or other is None or call.times > 1 or len(call.inputs) != len(other.inputs):
+            return False
+        if call.options != other.options:
             return False
         if not (isinstance(call.output, Tensor) and _of_each(call.output, other.output)):
             return False
@@ -163,16 +169,21 @@ def _calls(network: nn.Module, space: InputSpace | None, images: int) -> dict[st
 
     def enter(name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            leaves = tree_leaves((args, kwargs))
+            inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+            options = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
             order, times = (calls[name].order, calls[name].times) if name in calls else (len(running), 0)
             running.setdefault(name, order)
             alone = len(args) == len(inputs) == 1 and not kwargs
-            calls[name] = _Call(inputs, alone, order, times + 1)
+            calls[name] = _Call(inputs, [x._version for x in inputs], options, alone, order, times + 1)
 
         return hook
 
     def leave(name: str) -> Any:
-        return lambda module, args, output: setattr(calls[name], "output", output)
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            calls[name].output, calls[name].version = output, output._version if isinstance(output, Tensor) else -1
+
+        return hook
 
     handles = []
     for name, module in network.named_modules():

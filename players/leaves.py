@@ -7,7 +7,7 @@ from torch import Tensor
 
 from zerosum.players.backbones import InputSpace
 
-_LEAVES = 250  # in an image, at most
+_LEAVES = 150  # in an image, on average
 _TEXTURES = 4
 
 
@@ -26,7 +26,7 @@ def dead_leaves(count: int, space: InputSpace) -> Tensor:
 
 def _image(space: InputSpace) -> Tensor:
     channels, (height, width) = space.channels, space.size
-    leaves = int(_LEAVES * (0.1 + torch.rand(()).item()))
+    leaves = int(_LEAVES / 0.6 * (0.1 + torch.rand(()).item()))
     least, most = max(1.0, min(height, width) / 56), min(height, width) / 2.2
     radii = (least**-2 - torch.rand(leaves) * (least**-2 - most**-2)).rsqrt()
     if torch.rand(()) < 0.5:  # the small ones on top

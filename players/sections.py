@@ -28,8 +28,8 @@ def sections(folder: Path) -> list[Section]:
     else:
         text = f"Percent of {summary['images']} images, in brackets 95 % intervals. {size}"
         found.append(("Accuracy", text, _accuracy(summary)))
-    if (folder / BLOCKS).exists():
-        found.append(_blocks(folder / BLOCKS))
+    if (folder / BLOCKS).exists() and (rows := _rows(folder / BLOCKS)):
+        found.append(_blocks(rows))
     found.append(_noise(folder / "layers.csv"))
     if (folder / CLASSES).exists():
         found.append(_classes(folder / CLASSES))
@@ -53,9 +53,12 @@ def _accuracy(summary: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _blocks(path: Path) -> Section:
+def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+        return list(csv.DictReader(file))
+
+
+def _blocks(rows: list[dict[str, str]]) -> Section:
     named = len(rows) <= _NAMED
     figure = Figure(figsize=(5.4, max(2.6, 0.22 * len(rows)) if named else 4), layout="constrained")
     axis = figure.subplots()
@@ -103,8 +106,7 @@ def _noise(path: Path) -> Section:
 
 
 def _classes(path: Path) -> Section:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = _rows(path)
     lost = {row["name"]: float(row["full_precision"]) - float(row["quantized"]) for row in rows}
     worst = sorted(rows, key=lambda row: -lost[row["name"]])[:_CLASSES]
     table = [

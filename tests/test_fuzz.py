@@ -123,6 +123,7 @@ RECIPES = [
     "gan_ring",
     "robust_digits",
     "digits_teacher",
+    "reconstruction",
     "nothing",
     "../x.py",
     "-h",
@@ -150,6 +151,11 @@ OPTIONS = [
     "--weight-grid",
     "--sums",
     "--warmup",
+    "--leaves",
+    "--dropped",
+    "--pool",
+    "--block-steps",
+    "--effort",
     "--batch-size",
     "--calibration",
     "--dynamics",
@@ -218,9 +224,9 @@ def play_random_lines(times, folder, capsys):
     for count in range(times):
         recipe = chance.choice(RECIPES)
         line = [recipe, "--out", str(folder / f"run{count}")] if chance.random() < 0.9 else [recipe]
-        line += ["--rounds", "1", "--block-steps", "1", "--pool", "4"]
-        if recipe == "adasg":
-            line += ["--calibration", "1", "--batch-size", "2"]
+        line += ["--rounds", "1"]
+        if recipe in ("adasg", "reconstruction"):
+            line += ["--calibration", "1", "--batch-size", "2", "--block-steps", "1", "--pool", "4"]
         for _ in range(chance.randint(0, 4)):
             line.append(chance.choice(OPTIONS))
             if chance.random() < 0.9:

@@ -122,6 +122,9 @@ class _Rounding(torch.autograd.Function):
         return torch.ops.aten.hardtanh_backward(gradient, x, *ctx.inside), None, None, None
 
 
+_EDGE = 1e-3  # levels; the outermost are inside
+
+
 class _LearningRounding(torch.autograd.Function):
     """:meth:`Grid.round_learning` for a grid of one element on the CPU, in few passes over memory. With y the rounded
     values, g their gradient, that of the scale is ``(<g, y> - <g inside the grid, x>) / scale``, times the factor."""
@@ -132,7 +135,7 @@ class _LearningRounding(torch.autograd.Function):
         levels = x.to(torch.promote_types(x.dtype, torch.float32)) * (1 / step)
         rounded = levels.round_().clamp_(lowest, highest).mul_(step).to(x.dtype)
         ctx.save_for_backward(x, rounded, scale)
-        ctx.inside, ctx.factor = (lowest * step, highest * step), factor
+        ctx.inside, ctx.factor = ((lowest - _EDGE) * step, (highest + _EDGE) * step), factor
         return rounded
 
     @staticmethod
@@ -144,6 +147,8 @@ class _LearningRounding(torch.autograd.Function):
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
+    if a.dtype.itemsize < 4:  # of two sums that nearly cancel, less would leave nothing
+        a, b = a.float(), b.float()
     if a.stride() == b.stride() and a.dtype == b.dtype and (_is_dense(a) and _is_dense(b)):
         return torch.dot(*(x.as_strided((x.numel(),), (1,), x.storage_offset()) for x in (a, b)))
     return (a * b).sum()

@@ -35,7 +35,8 @@ class Scheme:
 
     weight_range: WeightRange = "mse"
     """How far the levels of a weight reach: over all of it, as far and as neighbours' sums (for 8-bit kernels of x86
-    CPUs without VNNI), the central 99.9 %, for least squared error, or learned."""
+    CPUs without VNNI), the central 99.9 %, for least squared error, or from there on with what is learned: the scale
+    (lsq), or whether a weight goes down or up (adaround)."""
     weight_grid: Symmetry = "asymmetric"
     """Whether zero is the middle level of a weight (symmetric)."""
     weight_granularity: Granularity = "per-channel"

@@ -15,9 +15,11 @@ class Rounding:
     """A part of a quantizer. What it learns is the quantizer's: parameters and buffers that :meth:`register` gives it.
 
     ``keeps_grid``: what is learned belongs to one grid, so that the range of a weight is kept, even one that follows.
+    ``settles``: a weight may be put at the level that it is rounded to, and stays there.
     """
 
     keeps_grid = False
+    settles = True
 
     def register(self, quantizer: "Quantizer", rows: int, values: Tensor | None) -> None:
         """Give ``quantizer`` what is learned, for a grid of ``rows`` elements; its values come later.
@@ -65,14 +67,6 @@ class Nearest(Rounding):
     ) -> Tensor:
         return grid.round(x, channel_axis)
 
-    def learning(self, quantizer: "Quantizer", learning: bool) -> None:
-        """From now on values are where what is learned has them, between levels where need be; or at levels again."""
-
-    def undecided(self, quantizer: "Quantizer", power: float) -> Tensor | None:
-        """How far from levels they are, a scalar in 0 to 1; the greater ``power``, the fewer of them count. None where
-        values are at levels always."""
-        return None
-
     def round_input(self, quantizer: "ActivationQuantizer", x: Tensor) -> Tensor:
         return round_to_levels(x, *quantizer.numbers(), quantizer.bits)
 
@@ -108,6 +102,7 @@ class LearnedRounding(Rounding):
     """
 
     keeps_grid = True
+    settles = False  # what is learned belongs to the weight as it was
 
     def register(self, quantizer: "Quantizer", rows: int, values: Tensor | None) -> None:
         if values is None:

@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from zerosum import Game, Player, evaluate
@@ -72,8 +73,8 @@ def plan_of(effort: Effort, network: nn.Module, space: InputSpace, bits: Bits) -
 
 
 def multiply_accumulates(network: nn.Module, space: InputSpace) -> int:
-    """Of convolutions and matrix products, for one image."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    """Of convolutions and matrix products, for one image; the same on every device."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         probe(network, space)
     return max(1, counter.get_total_flops() // 2)
 
@@ -81,7 +82,14 @@ def multiply_accumulates(network: nn.Module, space: InputSpace) -> int:
 def seconds_of(game: Game[Any], movers: Sequence[Player]) -> float:
     """A round in which these players move, as it takes now, the second time; leaves no trace."""
     for _ in range(2):
+        _wait()
         started = time.perf_counter()
         with game.keeping_buffers(), kept_random_state():
             evaluate(game, movers, game.sample())
+    _wait()
     return time.perf_counter() - started
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

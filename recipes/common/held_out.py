@@ -23,7 +23,7 @@ class HeldOut(Watcher):
 
     def __init__(self, pair: Pair) -> None:
         self.pair = pair
-        self.least = float("inf")
+        self.least = self._newest = float("inf")
         self._images: Tensor | None = None
         self._logits: Tensor | None = None
         self._kept: dict[str, Tensor] = {}
@@ -49,20 +49,24 @@ class HeldOut(Watcher):
         return torch.cat([network(images.to(dtype)) for images in torch.split(self._images, _AT_ONCE)])
 
     def on_round(self, match: Match, record: Record) -> None:
-        found = (record.measured or {}).get(DIVERGENCE, float("inf"))
-        if found < self.least:
-            self.least = found
+        self._newest = (record.measured or {}).get(DIVERGENCE, self._newest)
+        if self._newest < self.least:
+            self.least = self._newest
             self._kept = {name: value.detach().clone() for name, value in self.pair.student.state_dict().items()}
 
-    def restore(self) -> None:
-        """Put Q back to what is kept, where anything is."""
-        if self._kept:
-            self.pair.student.load_state_dict(self._kept)
+    def restore(self) -> bool:
+        """Put Q back to what is kept; False where that is how it was measured last."""
+        if not self._kept or self._newest == self.least:
+            return False
+        self.pair.student.load_state_dict(self._kept)
+        return True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"images": self._images, "least": self.least, "kept": dict(self._kept)}
+        return {"images": self._images, "least": self.least, "newest": self._newest, "kept": dict(self._kept)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if state and state["images"] is not None:
+        self._images = self._logits = None
+        self.least, self._newest, self._kept = float("inf"), float("inf"), {}
+        if state and state["images"] is not None:  # a state of before may have none
             self.put_aside(state["images"].to(self.pair.device))
-            self.least, self._kept = state["least"], dict(state["kept"])
+            self.least, self._newest, self._kept = state["least"], state["newest"], dict(state["kept"])

@@ -9,7 +9,6 @@ from rich.console import Group
 from zerosum import BalanceGap, Dynamics, Game, Match, players
 from zerosum.players.blocks import BLOCKS
 from zerosum.recipes.common.effort import seconds_of
-from zerosum.recipes.common.held_out import DIVERGENCE
 from zerosum.recipes.common.pair import examination_of
 from zerosum.recipes.common.scene import Scene
 from zerosum.runs import Experiment, Outcome, Stage
@@ -81,18 +80,18 @@ class Keeping:
         def until(round: int) -> dict[str, float]:
             return next((figures for played, figures in reversed(match.measured) if played <= round), {})
 
-        if scene.held_out is None:
-            return {"before": until(entry), "after": until(match.round)}
-        least = [figures for _, figures in match.measured if figures.get(DIVERGENCE) == scene.held_out.least]
-        kept = least[0] if least else until(match.round)
-        return {"before": until(entry), "reconstructed": until(scene.answering.stop), "after": kept}
+        stages = {"before": until(entry), "after": until(match.round)}
+        if scene.reconstruction is not None:
+            stages = {"before": until(entry), "reconstructed": until(scene.answering.stop), "after": until(match.round)}
+        if scene.held_out is not None and scene.held_out.restore():
+            stages["after"] = self._measure()
+        return stages
 
     def finish(self, matches: Mapping[str, Match], folder: Path) -> Outcome:
         """Of the matches that were played, the last in which the student moved counts."""
         pair, scheme = self.scene.pair, self.scene.pair.scheme
         match = [match for match in matches.values() if self._student(match.game) is not None][-1]
-        if self.scene.held_out is not None:
-            self.scene.held_out.restore()
+        stages = self._stages(match)
         players.save_quantized(folder / players.QUANTIZED, pair.student, self.config.backbone, scheme)
         with match.game.undisturbed():
             images = self.scene.source.images(self._shown)
@@ -102,7 +101,7 @@ class Keeping:
             self.scene.reconstruction.write(folder / BLOCKS)
         if self.examination is not None:
             self.examination.write_classes(folder / players.CLASSES)
-        figures, table = players.report(self.examination, self._stages(match))
+        figures, table = players.report(self.examination, stages)
         gap = match.verdict.figures.get("balance_gap_mean") if match.verdict is not None else None
         sizes = {"float_bytes": layers.float_size, "quantized_bytes": layers.size}
         plan = {"plan": self.scene.plan._asdict()}

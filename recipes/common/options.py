@@ -46,7 +46,7 @@ class DataFreeOptions(Options):
     AdaSG's authors play 80,000. Default: by the effort and the network's size."""
     warmup: int | None = None
     """First rounds, in which the generator moves alone. AdaSG's authors: 800 of 80,000. Default: by the effort and the
-    network's size, and at most two fifths of all."""
+    network's size; of --rounds that are given, at most two fifths."""
     block_steps: int | None = None
     """Steps of each block's reconstruction, when the quantized network comes in; 0 leaves it out. Default: by the
     effort."""
@@ -61,7 +61,8 @@ class DataFreeOptions(Options):
     batch_size: int = 16
     """Images a round."""
     calibration: int = 32
-    """Batches of generated images on which activation ranges are observed, when the quantized network comes in."""
+    """Batches of generated images on which activation ranges are observed, when the quantized network comes in. Where
+    its blocks are reconstructed, the pool is taken instead."""
     conditioning: Literal["embedding", "batchnorm"] = "embedding"
     """How the generator takes labels. Published: embedding for CIFAR, batchnorm for ImageNet."""
     dynamics: DynamicsName = "simultaneous"
@@ -78,7 +79,8 @@ class DataFreeOptions(Options):
     """Rounds from one measurement on the data to the next. Default: an eighth of all."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the networks compute in while they play; grids, losses and optimizers stay in fp32, and so does measuring.
-    bf16 wants a CPU or GPU with instructions for it, and is many times slower on others."""
+    Blocks are reconstructed in fp32 too. bf16 wants a CPU or GPU with instructions for it, and is many times slower on
+    others."""
     compile: bool = False
     """Let torch.compile (which needs a C++ compiler) fuse the generator and the full-precision network. It takes one or
     two minutes, and then saves 5 to 10 % of each round (docs/performance.md)."""
@@ -90,6 +92,8 @@ class DataFreeOptions(Options):
         for name in ("leaves", "dropped"):
             if (share := getattr(self, name)) is not None and share > 1:
                 raise ValueError(f"--{name} {share}: expected a share, 0 to 1")
+        if self.warmup == 0 and self.leaves is not None and self.leaves < 1:
+            raise ValueError(f"--warmup 0 --leaves {self.leaves}: no generator has learned to make the other images")
         players.Bits.parse(self.bits)
 
     def inputs(self) -> Mapping[str, Path]:

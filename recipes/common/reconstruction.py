@@ -1,8 +1,7 @@
 """Q's best response, found block by block."""
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +13,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from zerosum import Diverged, Game, Match, Player, Simultaneous
 from zerosum.players.blocks import Block, find_blocks
 from zerosum.players.moments import AlignedMoments
-from zerosum.players.quantization.layers import float_weight, weight_quantizer
+from zerosum.players.quantization.layers import weight_quantizer
+from zerosum.players.quantization.learning import dropping, learning, settle
 from zerosum.players.quantization.precision import FULL_PRECISION
-from zerosum.players.quantization.quantizers import ActivationQuantizer, WeightQuantizer
+from zerosum.players.quantization.quantizers import WeightQuantizer
 from zerosum.players.recording import Inputs, chained_inputs, record_inputs, record_output, run_block
 from zerosum.randomness import kept_random_state, seed_all
 from zerosum.recipes.common.pair import Pair
@@ -103,11 +103,15 @@ class Reconstruction:
         inputs, clean, wanted = pool.inputs, pool.clean, pool.wanted
         module = nn.ModuleList([student.get_submodule(name) for name in block.modules])
         like = next(student.parameters())
-        variance = wanted.float().var(correction=0).clamp(min=torch.finfo(torch.float32).tiny)
+        variance = _variance(wanted)
 
+        @torch.no_grad()
         def error() -> float:
-            found = record_output(student, block, inputs, like, _WIDEST)
-            return ((found.float() - wanted.float()).square().mean() / variance).item()
+            total = 0.0  # a batch at a time: a recording may be larger than the memory
+            for chosen in torch.split(torch.arange(len(wanted)), _WIDEST):
+                found = run_block(student, block, inputs.of(chosen, like)).double()
+                total += (found - wanted[chosen.to(wanted.device)].to(found)).square().sum().item()
+            return total / wanted.numel() / variance
 
         def sample() -> Tensor:
             return torch.randint(len(wanted), (self.batch_size,), device=device)
@@ -119,7 +123,9 @@ class Reconstruction:
             return Play(run_block(student, block, given), wanted[chosen.to(wanted.device)].to(like))
 
         rounders = [
-            weights for part in module.modules() if isinstance(weights := weight_quantizer(part), WeightQuantizer)
+            weights
+            for part in module.modules()
+            if isinstance(weights := weight_quantizer(part), WeightQuantizer) and weights.bits < FULL_PRECISION
         ]
 
         def undecided(play: Play) -> Tensor:
@@ -142,13 +148,13 @@ class Reconstruction:
         game = Game((answering,), play, sample=sample)
         start, before = answering.values(), error()
         try:
-            with _dropping(module, self.dropped), _learning(rounders):
+            with dropping(module, self.dropped), learning(rounders):
                 Match(game, Simultaneous(), self.steps).play()
             after = error()
         except Diverged:
             after = float("nan")
         if after < before:
-            _settle(module)
+            settle(module)
             return before, after
         answering.place(start)
         return before, before
@@ -200,37 +206,10 @@ class _Pass:
             self.wanted = record_output(pair.teacher, block, self.clean, self._like, _WIDEST)
 
 
-@torch.no_grad()
-def _settle(module: nn.Module) -> None:
-    """Put weights at the levels that they are rounded to. Learning leaves many halfway between two, where the smallest
-    step of a game would turn them over (Nagel et al., ICML 2022); so placed, one takes half a level."""
-    for part in module.modules():
-        quantizer = weight_quantizer(part)
-        if isinstance(quantizer, WeightQuantizer) and quantizer.bits < FULL_PRECISION and not quantizer.follows:
-            weight = float_weight(part)
-            weight.copy_(quantizer.rounded(weight))
-
-
-@contextmanager
-def _learning(rounders: Sequence[WeightQuantizer]) -> Iterator[None]:
-    for rounder in rounders:
-        rounder.rounding.learning(rounder, True)
-    try:
-        yield
-    finally:
-        for rounder in rounders:
-            rounder.rounding.learning(rounder, False)
-
-
-@contextmanager
-def _dropping(module: nn.Module, share: float) -> Iterator[None]:
-    def drop(quantizer: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        return torch.where(torch.rand_like(output) < share, args[0], output)
-
-    quantizers = [part for part in module.modules() if isinstance(part, ActivationQuantizer)] if share else []
-    handles = [quantizer.register_forward_hook(drop) for quantizer in quantizers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _variance(values: Tensor) -> float:
+    """Of all values, a batch at a time; above zero."""
+    total = squares = 0.0
+    for rows in torch.split(values, _WIDEST):
+        total, squares = total + rows.double().sum().item(), squares + rows.double().square().sum().item()
+    mean = total / values.numel()
+    return max(squares / values.numel() - mean**2, torch.finfo(torch.float32).tiny)

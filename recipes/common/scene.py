@@ -41,7 +41,9 @@ class Scene:
         self.held_out: HeldOut | None = None
         if self.plan.block_steps:
             steps, dropped = self.plan.block_steps, self.plan.dropped
-            self.reconstruction = Reconstruction(pair, self.pool, steps, config.batch_size, dropped)
+            reconstruction = Reconstruction(pair, self.pool, steps, config.batch_size, dropped)
+            self.reconstruction = reconstruction if reconstruction.blocks else None
+        if self.reconstruction is not None:
             self.held_out = HeldOut(pair)
             count = self._share_of(self.plan.pool) + self._share_of(_HELD_OUT)
             self._procedural = dead_leaves(count, pair.space).to(pair.device)
@@ -89,7 +91,7 @@ class Scene:
         if self.held_out is not None:
             others = _HELD_OUT - self._share_of(_HELD_OUT)
             made = [self.source.images(self.source.sample()) for _ in range(-(-others // self.config.batch_size))]
-            self.held_out.put_aside(torch.cat([self._procedural[others - _HELD_OUT :], *made])[:_HELD_OUT])
+            self.held_out.put_aside(torch.cat([self._procedural[self._share_of(self.plan.pool) :], *made])[:_HELD_OUT])
 
     @property
     def answering(self) -> range:
@@ -113,10 +115,12 @@ class Scene:
 
     def rehearsal(self, loss: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Term]:
         """A loss of logits of P and Q on as many procedural images as a batch has, as a term of Q, which would forget
-        in the game what it learned on them; nothing where blocks are not reconstructed."""
+        in the game what it learned on them; nothing where there are none."""
         if self.reconstruction is None:
             return {}
         images, batch_size = self._procedural[: self._share_of(self.plan.pool)], self.config.batch_size
+        if not len(images):
+            return {}
         with torch.no_grad(), self._arithmetic():
             logits = torch.cat([self.pair.teacher(batch).float() for batch in torch.split(images, batch_size)])
 

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from zerosum.players.quantization.layers import float_weight, weight_quantizer
 from zerosum.players.quantization.precision import FULL_PRECISION
+from zerosum.players.quantization.quantizers import Quantizer
 
 _LEVELS = 0.02  # step size of a quantized weight, in levels
-_SHARES = {".scale": 2e-3, ".upwards": 1e-2}  # step size of what quantizers learn, in shares of its size
+_SHARES = {"scale": 2e-3, "upwards": 1e-2}  # step size of what quantizers learn, in shares of its size
 _SHARE = 2e-4  # of all other parameters: more of it fits the images, and no others
 _SMALLEST = 1e-3  # size of a parameter, or those that begin at zero would stay there
 
@@ -24,8 +25,14 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
         if quantizer is not None and quantizer.bits < FULL_PRECISION:
             weight = float_weight(part)
             steps[weight] = _LEVELS * quantizer.grid_of(weight).scale.mean().item()
-    for name, parameter in module.named_parameters():
-        share = next((share for ending, share in _SHARES.items() if name.endswith(ending)), _SHARE)
+    learned = {
+        parameter: _SHARES[name]
+        for part in module.modules()
+        if isinstance(part, Quantizer)
+        for name, parameter in part.named_parameters(recurse=False)
+    }
+    for parameter in module.parameters():
+        share = learned.get(parameter, _SHARE)
         size = parameter.detach().square().mean().sqrt().clamp(min=_SMALLEST).item()
         groups.append({"params": [parameter], "lr": steps.get(parameter, share * size)})
     return groups

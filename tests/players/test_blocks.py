@@ -81,15 +81,76 @@ def test_what_cannot_be_learned_by_itself_is_left_out():
     assert [block.each for block in found.blocks] == [(True,), (True, True, False), (True,)]
 
 
+class InPlace(nn.Module):
+    """Residual blocks that write into what their parts gave: the same tensors, with other content."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+            self.gate, self.act = nn.Sequential(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)), nn.ReLU(inplace=True)
+
+        def forward(self, x):
+            shortcut = x
+            x = self.gate(self.norm(self.conv(x)))
+            x += shortcut
+            return self.act(x)
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.a, self.b = nn.Conv2d(3, 4, 1), self.Block(), self.Block()
+        self.last, self.head = nn.Conv2d(4, 4, 1), nn.Linear(4, 5)
+
+    def forward(self, x):
+        x = self.last(self.b(self.a(torch.relu_(self.stem(x)))))
+        return self.head(x.relu_().mean((2, 3)))
+
+
+def test_what_is_written_into_is_another_thing():
+    found = find_blocks(InPlace(), SPACE)
+    assert [(block.name, block.chained) for block in found.blocks] == [
+        ("stem", False),
+        ("a", False),
+        ("b", True),
+        ("last", True),
+        ("head", False),
+    ]
+
+
+class Told(nn.Module):
+    """A part without layers that is told something beside its input is none that can follow on a block."""
+
+    class Scale(nn.Module):
+        def forward(self, x, factor=1.0):
+            return factor * x
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.scale, self.head = nn.Conv2d(3, 4, 16), self.Scale(), nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.head(self.scale(self.conv(x), 3.0).flatten(1))
+
+
+def test_a_part_that_is_told_more_follows_on_nothing():
+    assert [block.modules for block in find_blocks(Told(), SPACE).blocks] == [("conv",), ("head",)]
+
+
+def test_a_network_that_is_one_layer_has_no_blocks():
+    network = nn.Conv2d(3, 4, 16)
+    assert find_blocks(network, SPACE).left_out == ("",)
+
+
 def description(network):
     tables = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks")
     return [len(getattr(module, table)) for module in network.modules() for table in tables]
 
 
-@pytest.mark.parametrize("name", ["cifar_resnet20", "digits_vit", "densenet121", "unusual"])
+@pytest.mark.parametrize("name", ["cifar_resnet20", "digits_vit", "densenet121", "unusual", "in place", "told"])
 def test_blocks_give_what_they_give_inside_the_network(name):
-    network = (Unusual() if name == "unusual" else timm.create_model(name)).eval()
-    space = SPACE if name == "unusual" else input_space(network)
+    own = {"unusual": Unusual, "in place": InPlace, "told": Told}
+    network = (own[name]() if name in own else timm.create_model(name)).eval()
+    space = SPACE if name in own else input_space(network)
     if name == "densenet121":
         space = space._replace(size=(64, 64))
     images, before = torch.randn(5, space.channels, *space.size), description(network)
@@ -114,8 +175,7 @@ def test_blocks_give_what_they_give_inside_the_network(name):
         chosen = torch.tensor([3, 0])
         torch.testing.assert_close(run_block(network, block, inputs.of(chosen, images)), output[chosen])
         held = output
-    if blocks[-1].modules[-1] in ("linear", "head", "classifier"):
-        torch.testing.assert_close(output, logits, rtol=0, atol=0)
+    torch.testing.assert_close(output, logits, rtol=0, atol=0)
     assert description(network) == before
 
 

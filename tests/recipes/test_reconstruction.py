@@ -1,6 +1,8 @@
 """Blocks answer one after another: what they begin with, what they end with, and what becomes of it."""
 
 import copy
+import csv
+import json
 
 import pytest
 import torch
@@ -9,14 +11,28 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim import SGD
 
-from tests.processes import finish, start, wait_for_rounds
+import zerosum
+from tests.processes import finish, lines, start, wait_for_rounds
 from tests.strategies import seeds
 from zerosum import Game, Match, Player, Responding
-from zerosum.players import Bits, InputSpace, Scheme, calibrate, load_backbone, quantizable_layers
+from zerosum.players import (
+    Bits,
+    InputSpace,
+    Scheme,
+    accuracy,
+    calibrate,
+    load_backbone,
+    load_data,
+    predict,
+    quantizable_layers,
+)
+from zerosum.players.moments import AlignedMoments
 from zerosum.players.quantization.layers import weight_quantizer
+from zerosum.players.recording import record_inputs, record_output
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.reconstruction import Reconstruction
 from zerosum.recipes.common.step_sizes import parameter_groups
+from zerosum.runs.run import main
 
 SPACE = InputSpace(2, (8, 8), (0.5,) * 2, (0.5,) * 2)
 
@@ -48,6 +64,15 @@ def test_no_block_is_worse_after_its_match(seed, weights, bits, dropped):
     match.play()
     assert [answer.block for answer in reconstruction.answers] == ["0 … 2", "3 … 6", "7"]
     assert all(answer.after <= answer.before for answer in reconstruction.answers)
+    # What is said of the last block is so: nothing that it learned was lost on the way.
+    block, like = reconstruction.blocks[-1], images
+    with AlignedMoments(pair.teacher, images).of(pair.teacher, pair.student):
+        wanted, found = (
+            record_output(network, block, record_inputs(network, block, images, 24), like, 24)
+            for network in (pair.teacher, pair.student)
+        )
+    error = (found - wanted).square().mean() / wanted.var(correction=0)
+    assert error.item() == pytest.approx(reconstruction.answers[-1].after, rel=1e-3, abs=1e-9)
 
 
 def test_a_step_too_large_leaves_everything_as_it_was(monkeypatch):
@@ -172,6 +197,54 @@ def test_broken_off_between_two_blocks_and_taken_up_again():
         rest.play()
         assert reconstruction.answers == expected[1]
         assert all(torch.equal(value, expected[0][name]) for name, value in pair.student.state_dict().items())
+
+
+PLAYED = [
+    ["--backbone", "digits_vit", "--data", "digits", "--bits", "w4a4"],
+    ["--precision", "bf16", "--activation-range", "lsq"],
+    ["--sums", "quantized", "--weight-grid", "symmetric", "--bits", "w8a8"],
+    ["--weight-range", "adaround", "--first-last-bits", "w32a8"],
+    ["--weight-range", "lsq", "--activation-range", "lsq", "--dynamics", "extragradient"],
+    ["--leaves", "0", "--bits", "w2a32"],
+    ["--leaves", "1", "--bits", "w32a3"],
+    ["--warmup", "0", "--dynamics", "alternating"],
+    ["--warmup", "3", "--pool", "1"],
+]
+
+
+@pytest.mark.parametrize("options", PLAYED, ids=" ".join)
+def test_blocks_answer_whatever_is_asked_for(options, tmp_path):
+    quick = ["--rounds", "3", "--warmup", "1", "--block-steps", "2", "--pool", "12", "--batch-size", "8"]
+    run = tmp_path / "run"
+    assert main(["adasg", *quick, *options, "--device", "cpu", "--out", str(run)]) == 0
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    blocks = (run / "blocks.csv").read_text(encoding="utf-8").splitlines()[1:]
+    assert summary["rounds"] == 3 + len(blocks)
+    assert len(blocks) == 5
+    # What is reported is of what is kept: the network in the folder has that accuracy, and those classes.
+    network = zerosum.load(run)
+    top1 = accuracy(*predict(network, load_data("digits", network), torch.device("cpu")))["top1"]
+    assert top1 == pytest.approx(summary["after_top1"], abs=0.4)  # ties between levels may fall otherwise
+    with (run / "classes.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    right = sum(int(row["images"]) * float(row["quantized"]) for row in rows) / sum(int(row["images"]) for row in rows)
+    assert right == pytest.approx(summary["after_top1"])
+
+
+def test_the_state_that_is_kept_is_the_one_that_is_reported(tmp_path):
+    """A step that spoils the game after the reconstruction: what is kept is from before."""
+    options = ["--rounds", "12", "--warmup", "2", "--block-steps", "40", "--pool", "64", "--quantized-lr", "0.03"]
+    options += ["--measure-every", "3", "--device", "cpu", "--out", str(tmp_path / "run")]
+    assert main(["adasg", *options]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text(encoding="utf-8"))
+    measured = [line["measured"] for line in lines(tmp_path / "run") if "divergence" in line.get("measured", {})]
+    least = min(measured, key=lambda figures: figures["divergence"])
+    assert summary["after_top1"] == pytest.approx(least["top1"])
+    assert least is not measured[-1]
+    with (tmp_path / "run" / "classes.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    right = sum(int(row["images"]) * float(row["quantized"]) for row in rows) / sum(int(row["images"]) for row in rows)
+    assert right == pytest.approx(summary["after_top1"])
 
 
 def test_what_makes_no_sense_is_refused():

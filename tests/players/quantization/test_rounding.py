@@ -11,42 +11,14 @@ from torch.optim import Adam
 
 from zerosum.players import Bits, Scheme, calibrate, layer_bits, load_backbone, load_quantized, quantize, save_quantized
 from zerosum.players.quantization import quantizable_layers
+from zerosum.players.quantization.layers import weight_quantizer
 from zerosum.players.quantization.packing import load_packed, packed_state
 from zerosum.players.quantization.ranges import WAYS, Range, minmax, mse
-from zerosum.players.quantization.rounding import LearnedScale, Nearest, Rounding
-
-
-class LearnedRounding(Rounding):
-    """Whether a weight goes up or down is learned (AdaRound; Nagel et al., ICML 2020), until ``hard`` is set."""
-
-    keeps_grid = True
-
-    def register(self, quantizer, rows, values):
-        quantizer.upwards = nn.Parameter(torch.zeros_like(values))
-        quantizer.register_buffer("hard", torch.tensor(False))
-
-    def start(self, quantizer, grid, values):
-        scaled = values / grid.beside(values, quantizer.channel_axis).scale
-        share = (scaled - scaled.floor() + 0.1) / 1.2
-        with torch.no_grad():
-            quantizer.upwards.copy_(share.logit(1e-4))
-
-    def round(self, quantizer, x, grid, channel_axis, values_a_scale):
-        scale, zero_point, bits = grid.beside(x, channel_axis)
-        soft = (torch.sigmoid(quantizer.upwards) * 1.2 - 0.1).clamp(0, 1)
-        upwards = torch.where(quantizer.hard, soft.round(), soft)
-        return scale * ((x.detach() / scale).floor() + upwards).clamp(-zero_point, 2**bits - 1 - zero_point)
-
-
-@pytest.fixture
-def _learned_rounding(monkeypatch):
-    monkeypatch.setitem(WAYS, "adaround", (partial(Range, mse), LearnedRounding))
-
+from zerosum.players.quantization.rounding import LearnedScale, Nearest
 
 SCHEMES = [Scheme("adaround"), Scheme("adaround", "symmetric", "per-tensor"), Scheme("adaround", sums="quantized")]
 
 
-@pytest.mark.usefixtures("_learned_rounding")
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 def test_a_learned_rounding_is_trained_rounded_saved_and_loaded(tmp_path, scheme):
     network, images = load_backbone("digits_resnet8"), torch.randn(32, 1, 8, 8)
@@ -58,18 +30,19 @@ def test_a_learned_rounding_is_trained_rounded_saved_and_loaded(tmp_path, scheme
     def error(rounded):
         return (rounded(images) - expected).square().mean()
 
+    rounders = [weight_quantizer(layer) for layer in quantizable_layers(quantized).values()]
+    for rounder in rounders:
+        rounder.rounding.learning(rounder, True)
     learned = [p for name, p in quantized.named_parameters() if name.endswith("upwards")]
     assert len(learned) == len(quantizable_layers(quantized))
     optimizer = Adam(learned, 0.05)
     for step in range(60):
-        soft = torch.cat([torch.sigmoid(v).flatten() for v in learned])
-        decided = 1 - (2 * soft - 1).abs().pow(8 if step < 30 else 2)
+        undecided = sum(rounder.rounding.undecided(rounder, 8 if step < 30 else 2) for rounder in rounders)
         optimizer.zero_grad()
-        (error(quantized) + 0.1 * (step > 20) * decided.mean()).backward()
+        (error(quantized) + 0.02 * (step > 20) * undecided).backward()
         optimizer.step()
-    for name, buffer in quantized.named_buffers():
-        if name.endswith("hard"):
-            buffer.fill_(True)
+    for rounder in rounders:
+        rounder.rounding.learning(rounder, False)
     with torch.no_grad():
         assert error(quantized) < 0.7 * error(nearest)
         for layer in quantizable_layers(quantized).values():
