@@ -45,10 +45,11 @@ class _Effort(NamedTuple):
 # Chosen on a ResNet of 41 million multiply-accumulates and an EfficientNet of 390 (docs/quantization.md).
 _EFFORTS = {
     "quick": _Effort(Plan(500, 60, 512, 200, 0.5, 0.5), Plan(20, 5, 128, 60, 0.5, 0.5), 8e9, 6e9, 2e10),
-    "default": _Effort(Plan(2000, 300, 1024, 600, 0.5, 0.5), Plan(40, 10, 256, 150, 0.5, 0.5), 4e10, 2.5e10, 4.5e10),
+    "default": _Effort(Plan(1000, 300, 1024, 600, 0.5, 0.5), Plan(40, 10, 256, 150, 0.5, 0.5), 4e10, 2.5e10, 4.5e10),
     "thorough": _Effort(Plan(8000, 800, 1024, 1500, 0.5, 0.5), Plan(80, 20, 512, 200, 0.5, 0.5), 3e11, 1e11, 2e11),
 }
 _FEW_BITS = 4  # of activations, at which dropping them helps
+_TINY = 16  # pixels, in which leaves of many sizes have no room
 
 
 def plan_of(effort: Effort, network: nn.Module, space: InputSpace, bits: Bits) -> Plan:
@@ -67,7 +68,7 @@ def plan_of(effort: Effort, network: nn.Module, space: InputSpace, bits: Bits) -
         pool=between("pool"),
         block_steps=between("block_steps"),
         dropped=chosen.most.dropped if bits.activation <= _FEW_BITS else 0.0,
-        leaves=1.0 if large else chosen.most.leaves,
+        leaves=1.0 if large else 0.0 if min(space.size) < _TINY else chosen.most.leaves,
         quantized_lr=1e-4 if large else 3e-4,
     )
 

@@ -54,7 +54,8 @@ class DataFreeOptions(Options):
     """Images for the reconstruction. Default: by the effort."""
     leaves: float | None = None
     """Share of procedural images (dead leaves) in that pool, and among those that ranges are observed on, 0 to 1; the
-    rest is the generator's. Default: a half; all, where the generator has too few rounds to become any better."""
+    rest is the generator's. Default: a half; all, where the generator has too few rounds to become any better;
+    none of fewer than 16 pixels a side."""
     dropped: float | None = None
     """Share of activations that stay in full precision while a block learns, 0 to 1 (QDrop). Default: a half where
     activations have 4 bits or fewer."""

@@ -19,7 +19,7 @@ from zerosum.recipes.common.prior import Prior
 from zerosum.recipes.common.reconstruction import Reconstruction
 from zerosum.recipes.common.source import Source
 
-_HELD_OUT = 64  # images
+_HELD_OUT = 0.25  # images, as a share of the pool
 
 
 class Play(NamedTuple):
@@ -45,7 +45,8 @@ class Scene:
             self.reconstruction = reconstruction if reconstruction.blocks else None
         if self.reconstruction is not None:
             self.held_out = HeldOut(pair)
-            count = self._share_of(self.plan.pool) + self._share_of(_HELD_OUT)
+            self._aside = max(1, round(_HELD_OUT * self.plan.pool))
+            count = self._share_of(self.plan.pool) + self._share_of(self._aside)
             self._procedural = dead_leaves(count, pair.space).to(pair.device)
         # The student stays as it is: a compiled backward pass computes all gradients, and each loss needs only some.
         self._images = torch.compile(source.images) if config.compile else source.images
@@ -89,9 +90,11 @@ class Scene:
     def _enter(self) -> None:
         self.calibrate()
         if self.held_out is not None:
-            others = _HELD_OUT - self._share_of(_HELD_OUT)
+            others = self._aside - self._share_of(self._aside)
             made = [self.source.images(self.source.sample()) for _ in range(-(-others // self.config.batch_size))]
-            self.held_out.put_aside(torch.cat([self._procedural[self._share_of(self.plan.pool) :], *made])[:_HELD_OUT])
+            self.held_out.put_aside(
+                torch.cat([self._procedural[self._share_of(self.plan.pool) :], *made])[: self._aside]
+            )
 
     @property
     def answering(self) -> range:
