@@ -16,3 +16,10 @@ def input_name(module: nn.Module, kwargs: Mapping[str, Any]) -> str | None:
 def input_of(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """The input of a call that has one."""
     return args[0] if args else kwargs[input_name(module, kwargs) or ""]
+
+
+def with_input(
+    module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], x: Any
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of a call that has an input, with another in its place."""
+    return ((x, *args[1:]), kwargs) if args else (args, kwargs | {input_name(module, kwargs) or "": x})

@@ -165,15 +165,13 @@ def _of_each(two: Tensor, three: Tensor) -> bool:
 def _calls(network: nn.Module, space: InputSpace | None, images: int) -> dict[str, _Call]:
     """Of all modules that run on that many images, by name; an input or output is the tensor itself, held."""
     calls: dict[str, _Call] = {}
-    running: dict[str, int] = {}
 
     def enter(name: str) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
             leaves = tree_leaves((args, kwargs))
             inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
             options = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
-            order, times = (calls[name].order, calls[name].times) if name in calls else (len(running), 0)
-            running.setdefault(name, order)
+            order, times = (calls[name].order, calls[name].times) if name in calls else (len(calls), 0)
             alone = len(args) == len(inputs) == 1 and not kwargs
             calls[name] = _Call(inputs, [x._version for x in inputs], options, alone, order, times + 1)
 

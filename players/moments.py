@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from zerosum.players.arguments import input_name, input_of
+from zerosum.players.arguments import input_of, with_input
 from zerosum.players.statistics import batchnorm_layers
 
 Change = tuple[Tensor, Tensor]
@@ -68,6 +68,6 @@ def _apply(gain: Tensor, shift: Tensor) -> Any:
         x = input_of(layer, args, kwargs)
         shape = (-1, *[1] * (x.ndim - 2))
         x = torch.addcmul(shift.to(x.dtype).view(shape), x, gain.to(x.dtype).view(shape))
-        return ((x, *args[1:]), kwargs) if args else (args, kwargs | {input_name(layer, kwargs): x})
+        return with_input(layer, args, kwargs, x)
 
     return hook

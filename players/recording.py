@@ -118,7 +118,7 @@ def _put(kept: dict[int, Tensor], place: int, rows: Tensor, start: int, count: i
 def _room(rows: Tensor, count: int) -> Tensor:
     """An empty tensor for as many rows, laid out in memory as these are."""
     shape = (count, *rows.shape[1:])
-    order = sorted(range(rows.ndim), key=rows.stride, reverse=True) if rows.ndim else []
+    order = sorted(range(rows.ndim), key=rows.stride, reverse=True)
     if order[:1] != [0]:
         order = list(range(rows.ndim))
     size = count * rows[0].numel()

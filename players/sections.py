@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from zerosum.players.blocks import BLOCKS
@@ -58,45 +59,42 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _blocks(rows: list[dict[str, str]]) -> Section:
-    named = len(rows) <= _NAMED
-    figure = Figure(figsize=(5.4, max(2.6, 0.22 * len(rows)) if named else 4), layout="constrained")
+def _dots(names: list[str], what: str, series: dict[str, list[float]]) -> tuple[Figure, Axes]:
+    """A row of dots for each name, from the input on, a colour for each of the series."""
+    named = len(names) <= _NAMED
+    figure = Figure(figsize=(5.4, max(2.6, 0.22 * len(names)) if named else 4), layout="constrained")
     axis = figure.subplots()
-    places = np.arange(len(rows))
-    for key in ("before", "after"):
-        axis.plot([float(row[key]) for row in rows], places, "o", markersize=4, label=key)
+    places = np.arange(len(names))
+    for label, values in series.items():
+        axis.plot(values, places, "o", markersize=4, label=label)
     if named:
-        axis.set_yticks(places, [row["block"] for row in rows], fontsize=8)
+        axis.set_yticks(places, names, fontsize=8)
     else:
-        axis.set_ylabel("block, from the input on")
+        axis.set_ylabel(f"{what}, from the input on")
     axis.invert_yaxis()
-    axis.set_xscale("log")
-    axis.set_xlabel("mean squared error, as a share of the output's variance")
     axis.grid(alpha=0.3)
     axis.legend(fontsize="small")
+    return figure, axis
+
+
+def _blocks(rows: list[dict[str, str]]) -> Section:
+    series = {key: [float(row[key]) for row in rows] for key in ("before", "after")}
+    figure, axis = _dots([row["block"] for row in rows], "block", series)
+    axis.set_xscale("log")
+    axis.set_xlabel("mean squared error, as a share of the output's variance")
     worst = max(rows, key=lambda row: float(row["after"]))
     text = "What a block's rounding changes in its output, on the images it was reconstructed on, before and after."
     return "Reconstruction by block", f"{text} The largest error left is that of {worst['block']}.", figure
 
 
 def _noise(path: Path) -> Section:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["bits"]]
-    named = len(rows) <= _NAMED
-    figure = Figure(figsize=(5.4, max(2.6, 0.22 * len(rows)) if named else 4), layout="constrained")
-    axis = figure.subplots()
-    places = np.arange(len(rows))
-    for key, label in (("weight_sqnr", "weight"), ("activation_sqnr", "input")):
-        decibels = [float(row[key]) if row[key] else np.nan for row in rows]
-        axis.plot(decibels, places, "o", markersize=4, label=label)
-    if named:
-        axis.set_yticks(places, [row["layer"] for row in rows], fontsize=8)
-    else:
-        axis.set_ylabel("layer, from the input on")
-    axis.invert_yaxis()
+    rows = [row for row in _rows(path) if row["bits"]]
+    series = {
+        label: [float(row[key]) if row[key] else np.nan for row in rows]
+        for key, label in (("weight_sqnr", "weight"), ("activation_sqnr", "input"))
+    }
+    figure, axis = _dots([row["layer"] for row in rows], "layer", series)
     axis.set_xlabel("signal-to-noise ratio (dB)")
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
     lowest = min((row for row in rows if row["weight_sqnr"]), key=lambda row: float(row["weight_sqnr"]), default=None)
     text = "What rounding leaves of each layer's weight and input, on generated images; 6 dB are about one bit."
     if lowest is not None:

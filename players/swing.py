@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from zerosum.players.arguments import input_name, input_of
+from zerosum.players.arguments import input_of, with_input
 
 _REACH = 1  # pixels
 
@@ -38,4 +38,4 @@ def _move(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
         return None
     down, right = torch.randint(2 * _REACH + 1, (2,)).tolist()
     x = F.pad(x, [_REACH] * 4, mode="reflect")[:, :, down : down + height, right : right + width]
-    return ((x, *args[1:]), kwargs) if args else (args, kwargs | {input_name(layer, kwargs): x})
+    return with_input(layer, args, kwargs, x)

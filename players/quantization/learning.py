@@ -11,16 +11,22 @@ from zerosum.players.quantization.precision import FULL_PRECISION
 from zerosum.players.quantization.quantizers import ActivationQuantizer, WeightQuantizer
 
 
+def rounded_weights(module: nn.Module) -> Iterator[tuple[nn.Module, WeightQuantizer]]:
+    """The layers of a network, or of a part of it, whose weight is rounded, each with what rounds it."""
+    for part in module.modules():
+        quantizer = weight_quantizer(part)
+        if isinstance(quantizer, WeightQuantizer) and quantizer.bits < FULL_PRECISION:
+            yield part, quantizer
+
+
 @torch.no_grad()
 def settle(module: nn.Module) -> None:
     """Put weights at the levels that they are rounded to. Learning leaves many halfway between two, where the smallest
     step of a game would turn them over (Nagel et al., ICML 2022); so placed, one takes half a level."""
-    for part in module.modules():
-        quantizer = weight_quantizer(part)
-        if isinstance(quantizer, WeightQuantizer) and quantizer.bits < FULL_PRECISION:
-            weight = float_weight(part)
-            if quantizer.rounding.settles and not quantizer.follows:
-                weight.copy_(quantizer.rounded(weight))
+    for layer, quantizer in rounded_weights(module):
+        if quantizer.rounding.settles and not quantizer.follows:
+            weight = float_weight(layer)
+            weight.copy_(quantizer.rounded(weight))
 
 
 @contextmanager

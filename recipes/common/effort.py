@@ -28,26 +28,37 @@ class Plan(NamedTuple):
     block_steps: int
     dropped: float
     leaves: float
-    quantized_lr: float = 3e-4
+    quantized_lr: float
+
+
+class _Amount(NamedTuple):
+    """The least and the most of something; in between, by the multiply-accumulates that it may cost P for one image."""
+
+    least: int
+    most: int
+    operations: float
+
+    def of(self, operations: int) -> int:
+        """For a network of so many."""
+        return int(max(self.least, min(self.most, self.operations / operations)))
 
 
 class _Effort(NamedTuple):
-    """The most and the least of a plan, and the multiply-accumulates that P may take for one image of each round, or of
-    each step of a block, or for the pool, in between."""
+    """What a plan has of each, and the warm-up of networks that are not large."""
 
-    most: Plan
-    least: Plan
-    rounds: float
-    block_steps: float
-    pool: float
+    rounds: _Amount
+    pool: _Amount
+    block_steps: _Amount
+    warmup: int
 
 
 # Chosen on a ResNet of 41 million multiply-accumulates and an EfficientNet of 390 (docs/quantization.md).
 _EFFORTS = {
-    "quick": _Effort(Plan(500, 60, 512, 200, 0.5, 0.5), Plan(20, 5, 128, 60, 0.5, 0.5), 8e9, 6e9, 2e10),
-    "default": _Effort(Plan(1000, 300, 1024, 600, 0.5, 0.5), Plan(40, 10, 256, 150, 0.5, 0.5), 4e10, 2.5e10, 4.5e10),
-    "thorough": _Effort(Plan(8000, 800, 1024, 1500, 0.5, 0.5), Plan(80, 20, 512, 200, 0.5, 0.5), 3e11, 1e11, 2e11),
+    "quick": _Effort(_Amount(20, 500, 8e9), _Amount(128, 512, 2e10), _Amount(60, 200, 6e9), 60),
+    "default": _Effort(_Amount(40, 1000, 4e10), _Amount(256, 1024, 4.5e10), _Amount(150, 600, 2.5e10), 300),
+    "thorough": _Effort(_Amount(80, 8000, 3e11), _Amount(512, 1024, 2e11), _Amount(200, 1500, 1e11), 800),
 }
+_DROPPED = _LEAVES = 0.5
 _FEW_BITS = 4  # of activations, at which dropping them helps
 _TINY = 16  # pixels, in which leaves of many sizes have no room
 
@@ -55,20 +66,15 @@ _TINY = 16  # pixels, in which leaves of many sizes have no room
 def plan_of(effort: Effort, network: nn.Module, space: InputSpace, bits: Bits) -> Plan:
     """The work that an effort comes to for a network and its bits."""
     chosen, operations = _EFFORTS[effort], multiply_accumulates(network, space)
-
-    def between(name: str) -> int:
-        least, most = getattr(chosen.least, name), getattr(chosen.most, name)
-        return int(max(least, min(most, getattr(chosen, name) / operations)))
-
-    rounds, warmup = between("rounds"), chosen.most.warmup
-    large = rounds < 2 * warmup  # so that the generator has too few rounds to become any good
+    rounds = chosen.rounds.of(operations)
+    large = rounds < 2 * chosen.warmup  # so that the generator has too few rounds to become any good
     return Plan(
         rounds=rounds,
-        warmup=rounds // 4 if large else warmup,
-        pool=between("pool"),
-        block_steps=between("block_steps"),
-        dropped=chosen.most.dropped if bits.activation <= _FEW_BITS else 0.0,
-        leaves=1.0 if large else 0.0 if min(space.size) < _TINY else chosen.most.leaves,
+        warmup=rounds // 4 if large else chosen.warmup,
+        pool=chosen.pool.of(operations),
+        block_steps=chosen.block_steps.of(operations),
+        dropped=_DROPPED if bits.activation <= _FEW_BITS else 0.0,
+        leaves=1.0 if large else 0.0 if min(space.size) < _TINY else _LEAVES,
         quantized_lr=1e-4 if large else 3e-4,
     )
 

@@ -80,12 +80,11 @@ class Keeping:
         def until(round: int) -> dict[str, float]:
             return next((figures for played, figures in reversed(match.measured) if played <= round), {})
 
-        stages = {"before": until(entry), "after": until(match.round)}
+        stages = {"before": until(entry)}
         if scene.reconstruction is not None:
-            stages = {"before": until(entry), "reconstructed": until(scene.answering.stop), "after": until(match.round)}
-        if scene.held_out is not None and scene.held_out.restore():
-            stages["after"] = self._measure()
-        return stages
+            stages["reconstructed"] = until(scene.answering.stop)
+        restored = scene.held_out is not None and scene.held_out.restore()
+        return stages | {"after": self._measure() if restored else until(match.round)}
 
     def finish(self, matches: Mapping[str, Match], folder: Path) -> Outcome:
         """Of the matches that were played, the last in which the student moved counts."""

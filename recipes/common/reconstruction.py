@@ -13,10 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from zerosum import Diverged, Game, Match, Player, Simultaneous
 from zerosum.players.blocks import Block, find_blocks
 from zerosum.players.moments import AlignedMoments
-from zerosum.players.quantization.layers import weight_quantizer
-from zerosum.players.quantization.learning import dropping, learning, settle
-from zerosum.players.quantization.precision import FULL_PRECISION
-from zerosum.players.quantization.quantizers import WeightQuantizer
+from zerosum.players.quantization.learning import dropping, learning, rounded_weights, settle
 from zerosum.players.recording import Inputs, chained_inputs, record_inputs, record_output, run_block
 from zerosum.randomness import kept_random_state, seed_all
 from zerosum.recipes.common.pair import Pair
@@ -122,11 +119,7 @@ class Reconstruction:
                 given = given.mixed(clean.of(chosen, like), self.dropped)
             return Play(run_block(student, block, given), wanted[chosen.to(wanted.device)].to(like))
 
-        rounders = [
-            weights
-            for part in module.modules()
-            if isinstance(weights := weight_quantizer(part), WeightQuantizer) and weights.bits < FULL_PRECISION
-        ]
+        rounders = [quantizer for _, quantizer in rounded_weights(module)]
 
         def undecided(play: Play) -> Tensor:
             """Of roundings that are learned: what forces a decision, from a fifth of the steps on, and ever harder."""

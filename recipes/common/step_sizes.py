@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from zerosum.players.quantization.layers import float_weight, weight_quantizer
-from zerosum.players.quantization.precision import FULL_PRECISION
+from zerosum.players.quantization.layers import float_weight
+from zerosum.players.quantization.learning import rounded_weights
 from zerosum.players.quantization.quantizers import Quantizer
 
 _LEVELS = 0.02  # step size of a quantized weight, in levels
@@ -20,11 +20,9 @@ def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
     of quantized weights, a share of a level; of all else, a share of their root mean square."""
     groups = []
     steps: dict[Tensor, float] = {}
-    for part in module.modules():
-        quantizer = weight_quantizer(part)
-        if quantizer is not None and quantizer.bits < FULL_PRECISION:
-            weight = float_weight(part)
-            steps[weight] = _LEVELS * quantizer.grid_of(weight).scale.mean().item()
+    for layer, quantizer in rounded_weights(module):
+        weight = float_weight(layer)
+        steps[weight] = _LEVELS * quantizer.grid_of(weight).scale.mean().item()
     learned = {
         parameter: _SHARES[name]
         for part in module.modules()

@@ -199,6 +199,12 @@ def test_broken_off_between_two_blocks_and_taken_up_again():
         assert all(torch.equal(value, expected[0][name]) for name, value in pair.student.state_dict().items())
 
 
+def top1_of_classes(run):
+    with (run / "classes.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return sum(int(row["images"]) * float(row["quantized"]) for row in rows) / sum(int(row["images"]) for row in rows)
+
+
 PLAYED = [
     ["--backbone", "digits_vit", "--data", "digits", "--bits", "w4a4"],
     ["--precision", "bf16", "--activation-range", "lsq"],
@@ -225,10 +231,7 @@ def test_blocks_answer_whatever_is_asked_for(options, tmp_path):
     network = zerosum.load(run)
     top1 = accuracy(*predict(network, load_data("digits", network), torch.device("cpu")))["top1"]
     assert top1 == pytest.approx(summary["after_top1"], abs=0.4)  # ties between levels may fall otherwise
-    with (run / "classes.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    right = sum(int(row["images"]) * float(row["quantized"]) for row in rows) / sum(int(row["images"]) for row in rows)
-    assert right == pytest.approx(summary["after_top1"])
+    assert top1_of_classes(run) == pytest.approx(summary["after_top1"])
 
 
 def test_the_state_that_is_kept_is_the_one_that_is_reported(tmp_path):
@@ -241,10 +244,7 @@ def test_the_state_that_is_kept_is_the_one_that_is_reported(tmp_path):
     least = min(measured, key=lambda figures: figures["divergence"])
     assert summary["after_top1"] == pytest.approx(least["top1"])
     assert least is not measured[-1]
-    with (tmp_path / "run" / "classes.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    right = sum(int(row["images"]) * float(row["quantized"]) for row in rows) / sum(int(row["images"]) for row in rows)
-    assert right == pytest.approx(summary["after_top1"])
+    assert top1_of_classes(tmp_path / "run") == pytest.approx(summary["after_top1"])
 
 
 def test_what_makes_no_sense_is_refused():
