@@ -19,8 +19,8 @@ Effort = Literal["quick", "default", "thorough"]
 
 class Plan(NamedTuple):
     """Rounds of the game; those in which the generator moves alone; images in the pool; steps of each block; the share
-    of activations that stay in full precision while a block learns; of images, that which is procedural; and the step
-    size of the quantized network in the game."""
+    of activations that stay in full precision while a block learns; of images, that which is procedural; the step size
+    of the quantized network in the game; and how often the data, where there are some, are measured on."""
 
     rounds: int
     warmup: int
@@ -29,6 +29,7 @@ class Plan(NamedTuple):
     dropped: float
     leaves: float
     quantized_lr: float
+    measurements: int
 
 
 class _Amount(NamedTuple):
@@ -50,13 +51,14 @@ class _Effort(NamedTuple):
     pool: _Amount
     block_steps: _Amount
     warmup: int
+    measurements: int
 
 
 # Chosen on a ResNet of 41 million multiply-accumulates and an EfficientNet of 390 (docs/quantization.md).
 _EFFORTS = {
-    "quick": _Effort(_Amount(20, 500, 8e9), _Amount(128, 512, 2e10), _Amount(60, 200, 6e9), 60),
-    "default": _Effort(_Amount(40, 1000, 4e10), _Amount(256, 1024, 4.5e10), _Amount(150, 600, 2.5e10), 300),
-    "thorough": _Effort(_Amount(80, 8000, 3e11), _Amount(512, 1024, 2e11), _Amount(200, 1500, 1e11), 800),
+    "quick": _Effort(_Amount(20, 500, 8e9), _Amount(128, 512, 2e10), _Amount(60, 200, 6e9), 60, 2),
+    "default": _Effort(_Amount(40, 1000, 4e10), _Amount(256, 1024, 4.5e10), _Amount(150, 600, 2.5e10), 300, 8),
+    "thorough": _Effort(_Amount(80, 8000, 3e11), _Amount(512, 1024, 2e11), _Amount(200, 1500, 1e11), 800, 16),
 }
 _DROPPED = _LEAVES = 0.5
 _FEW_BITS = 4  # of activations, at which dropping them helps
@@ -76,6 +78,7 @@ def plan_of(effort: Effort, network: nn.Module, space: InputSpace, bits: Bits) -
         dropped=_DROPPED if bits.activation <= _FEW_BITS else 0.0,
         leaves=1.0 if large else 0.0 if min(space.size) < _TINY else _LEAVES,
         quantized_lr=1e-4 if large else 3e-4,
+        measurements=chosen.measurements,
     )
 
 

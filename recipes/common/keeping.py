@@ -58,7 +58,7 @@ class Keeping:
             criterion=criterion,
             stop_when_stationary=config.stop_when_stationary and criterion is not None,
             measure=self._measure if self._measures and self._student(game) is not None else None,
-            measure_every=config.measure_every or max(1, rounds // 8),
+            measure_every=config.measure_every or max(1, rounds // self.scene.plan.measurements),
             watchers=[self.scene.held_out] if self.scene.held_out is not None else [],
         )
 

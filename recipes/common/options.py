@@ -77,7 +77,8 @@ class DataFreeOptions(Options):
     stop_when_stationary: bool = False
     """End the game as soon as it is stationary."""
     measure_every: int | None = None
-    """Rounds from one measurement on the data to the next. Default: an eighth of all."""
+    """Rounds from one measurement on the data to the next. Default: an eighth of all; a half for a
+    quick run, a sixteenth for a thorough one."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the networks compute in while they play; grids, losses and optimizers stay in fp32, and so does measuring.
     Blocks are reconstructed in fp32 too. bf16 wants a CPU or GPU with instructions for it, and is many times slower on

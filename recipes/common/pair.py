@@ -8,6 +8,7 @@ from torch import nn
 
 from zerosum import players
 from zerosum.players import Bits, InputSpace, Scheme
+from zerosum.randomness import kept_random_state
 from zerosum.recipes.common.options import DEFAULT_BACKBONE, DataFreeOptions
 
 
@@ -47,7 +48,8 @@ def pair_of(config: DataFreeOptions) -> Pair:
     Raises:
         ValueError, OSError: input that cannot be worked with (see :mod:`zerosum.players`).
     """
-    network = players.load_backbone(config.backbone, config.weights, config.num_classes, config.torch_device)
+    with kept_random_state():  # a network draws weights before it takes others; the game begins from the seed
+        network = players.load_backbone(config.backbone, config.weights, config.num_classes, config.torch_device)
     first_last = Bits.parse(config.first_last_bits) if config.first_last_bits is not None else None
     bits = players.assign_bits(network, Bits.parse(config.bits), config.layer_bits, first_last)
     return Pair(network, bits, config.scheme, device=config.torch_device)
