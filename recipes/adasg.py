@@ -69,7 +69,7 @@ def make_game(scene: Scene, config: Config) -> Game[Play]:
     quantized = scene.quantized(
         scene.plan.quantized_lr if config.quantized_lr is None else config.quantized_lr,
         surrogate=lambda play: calibration_loss(play.p, play.q, config.temperature),
-        terms=scene.rehearsal(lambda p, q: calibration_loss(p, q, config.temperature)),
+        terms=scene.rehearsing(lambda p, q: calibration_loss(p, q, config.temperature)),
     )
     return Game(
         players=(generator, quantized),

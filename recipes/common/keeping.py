@@ -29,9 +29,8 @@ class Keeping:
 
     def experiment(self, game: Game[Any]) -> Experiment:
         """Of one match; says beforehand what there is to do and how long it may take."""
-        if self.scene.reconstruction is not None:
-            print(self._plan(game))
-        return Experiment.of(self.stage(game, self.scene.rounds), self.finish)
+        plan = self._plan(game) if self.scene.reconstruction is not None else None
+        return Experiment.of(self.stage(game, self.scene.rounds), self.finish, plan)
 
     def _plan(self, game: Game[Any]) -> str:
         plan, blocks, batch_size = self.scene.plan, len(self.scene.answering), self.config.batch_size
@@ -59,7 +58,7 @@ class Keeping:
             stop_when_stationary=config.stop_when_stationary and criterion is not None,
             measure=self._measure if self._measures and self._student(game) is not None else None,
             measure_every=config.measure_every or max(1, rounds // self.scene.plan.measurements),
-            watchers=[self.scene.held_out] if self.scene.held_out is not None else [],
+            watchers=self.scene.watchers,
         )
 
         def draw(path: Path) -> None:

@@ -5,18 +5,20 @@ from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from zerosum import During, Dynamics, Player, Responding, Term, make_dynamics, players
+from zerosum import During, Dynamics, Player, Responding, Term, Watcher, make_dynamics, players
 from zerosum.players.leaves import dead_leaves
 from zerosum.players.moments import AlignedMoments
 from zerosum.recipes.common.held_out import HeldOut
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
-from zerosum.recipes.common.prior import Prior
+from zerosum.recipes.common.prior import PatchPrior, Prior
 from zerosum.recipes.common.reconstruction import Reconstruction
+from zerosum.recipes.common.rehearsal import Rehearsal
 from zerosum.recipes.common.source import Source
 
 _HELD_OUT = 0.25  # images, as a share of the pool
@@ -39,6 +41,7 @@ class Scene:
         self.plan = config.plan(pair.teacher, pair.space)
         self.reconstruction: Reconstruction | None = None
         self.held_out: HeldOut | None = None
+        self.rehearsal: Rehearsal | None = None
         if self.plan.block_steps:
             steps, dropped = self.plan.block_steps, self.plan.dropped
             reconstruction = Reconstruction(pair, self.pool, steps, config.batch_size, dropped)
@@ -48,6 +51,9 @@ class Scene:
             self._aside = max(1, round(_HELD_OUT * self.plan.pool))
             count = self._share_of(self.plan.pool) + self._share_of(self._aside)
             self._procedural = dead_leaves(count, pair.space).to(pair.device)
+            learned = self._procedural[: self._share_of(self.plan.pool)]
+            self.rehearsal = Rehearsal(pair, learned, config.batch_size, self._arithmetic)
+            self._rehearse_new_ones()
         # The student stays as it is: a compiled backward pass computes all gradients, and each loss needs only some.
         self._images = torch.compile(source.images) if config.compile else source.images
         self._teach = torch.compile(pair.teacher) if config.compile else pair.teacher
@@ -77,10 +83,9 @@ class Scene:
     @torch.no_grad()
     def pool(self) -> Tensor:
         """The plan's images in random order: procedural ones, which stay, and those that the source makes now."""
-        made = [self._procedural[: self._share_of(self.plan.pool)]]
-        while (rest := self.plan.pool - sum(map(len, made))) > 0:
-            made.append(self.source.images(self.source.sample())[:rest])
-        return torch.cat(made)[torch.randperm(self.plan.pool)].contiguous(memory_format=torch.channels_last)
+        procedural = self._procedural[: self._share_of(self.plan.pool)]
+        images = torch.cat([procedural, self._made(self.plan.pool - len(procedural))])
+        return images[torch.randperm(self.plan.pool)].contiguous(memory_format=torch.channels_last)
 
     def _share_of(self, count: int) -> int:
         """How many of so many images are procedural: all, as long as nobody learned to make others."""
@@ -90,11 +95,26 @@ class Scene:
     def _enter(self) -> None:
         self.calibrate()
         if self.held_out is not None:
-            others = self._aside - self._share_of(self._aside)
-            made = [self.source.images(self.source.sample()) for _ in range(-(-others // self.config.batch_size))]
-            self.held_out.put_aside(
-                torch.cat([self._procedural[self._share_of(self.plan.pool) :], *made])[: self._aside]
-            )
+            procedural = self._procedural[self._share_of(self.plan.pool) :]
+            self.held_out.put_aside(torch.cat([procedural, self._made(self._aside - len(procedural))]))
+        self._rehearse_new_ones()
+
+    def _rehearse_new_ones(self) -> None:
+        if self.rehearsal is not None:
+            self.rehearsal.put(self._made(self.plan.pool - self._share_of(self.plan.pool)))
+
+    @torch.no_grad()
+    def _made(self, count: int) -> Tensor:
+        """So many images by the source as it is."""
+        made = [self._procedural[:0]]
+        while (rest := count - sum(map(len, made))) > 0:
+            made.append(self.source.images(self.source.sample())[:rest])
+        return torch.cat(made)
+
+    @property
+    def watchers(self) -> list[Watcher]:
+        """What goes along with a match, for it to go on from a checkpoint."""
+        return [watcher for watcher in (self.held_out, self.rehearsal) if watcher is not None]
 
     @property
     def answering(self) -> range:
@@ -113,27 +133,17 @@ class Scene:
         return During(self.answering, Responding(self.reconstruction), rule) if self.reconstruction else rule
 
     def natural(self, weight: float) -> dict[str, Term]:
-        """The prior as a term of whoever makes the images."""
-        return {self.prior.name: lambda play: weight * self.prior.loss(play.seen)}
+        """The prior as a term of whoever makes the images; beside that of patches, as PSAQ-ViT has it, that P is to
+        take each for its label."""
+        terms: dict[str, Term] = {self.prior.name: lambda play: weight * self.prior.loss(play.seen)}
+        if isinstance(self.prior, PatchPrior):
+            terms["class"] = lambda play: weight * F.cross_entropy(play.p, play.labels)
+        return terms
 
-    def rehearsal(self, loss: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Term]:
-        """A loss of logits of P and Q on as many procedural images as a batch has, as a term of Q, which would forget
-        in the game what it learned on them; nothing where there are none."""
-        if self.reconstruction is None:
-            return {}
-        images, batch_size = self._procedural[: self._share_of(self.plan.pool)], self.config.batch_size
-        if not len(images):
-            return {}
-        with torch.no_grad(), self._arithmetic():
-            logits = torch.cat([self.pair.teacher(batch).float() for batch in torch.split(images, batch_size)])
-
-        def rehearse(play: Play) -> Tensor:
-            chosen = torch.randint(len(images), (batch_size,), device=images.device)
-            with self._arithmetic():
-                found = self.pair.student(images[chosen])
-            return loss(logits[chosen], found.float())
-
-        return {"rehearsal": rehearse}
+    def rehearsing(self, loss: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Term]:
+        """A loss of logits of P and Q on images such as its blocks were reconstructed on, as a term of Q; nothing where
+        they are not."""
+        return {"rehearsal": self.rehearsal.term(loss)} if self.rehearsal is not None else {}
 
     def generator(self, lr: float, surrogate: Term, terms: Mapping[str, Term]) -> Player:
         """The source's module as the player that makes the images, as published (Adam)."""

@@ -140,7 +140,7 @@ def test_networks_without_batchnorm_play_for_patch_similarity_entropy(name, tmp_
     run = ["adasg", "--backbone", name, "--weights", "random", *options, "--out", str(tmp_path / "run")]
     assert main(run) == 0
     losses = [line["losses"]["generator"] for line in lines(tmp_path / "run")[1:]]
-    assert all(set(loss) == {"surrogate", "disagreement", "agreement", "patch_entropy"} for loss in losses)
+    assert all(set(loss) == {"surrogate", "disagreement", "agreement", "patch_entropy", "class"} for loss in losses)
     assert main([*run[:-1], str(tmp_path / "again"), "--patch-entropy", "0"]) == 0
     assert lines(tmp_path / "again")[1]["losses"]["generator"]["patch_entropy"] == 0
 

@@ -49,18 +49,23 @@ class Experiment:
         finish: writes what the experiment leaves behind into a folder, and says what came of the matches played.
         side_by_side: the stages are to be compared: none looks at another, all begin from the run's seed as if they
             were alone, and one that diverges keeps the others from nothing.
+        plan: what there is to do, in words; said before the first round.
     """
 
     stages: Mapping[str, Callable[[Mapping[str, Match]], Match | Stage]]
     finish: Callable[[Mapping[str, Match], Path], Outcome] | None = None
     side_by_side: bool = False
+    plan: str | None = None
 
     @classmethod
     def of(
-        cls, stage: Match | Stage, finish: Callable[[Mapping[str, Match], Path], Outcome] | None = None
+        cls,
+        stage: Match | Stage,
+        finish: Callable[[Mapping[str, Match], Path], Outcome] | None = None,
+        plan: str | None = None,
     ) -> "Experiment":
         """Of one stage that is made already."""
-        return cls({ALONE: lambda _: stage}, finish)
+        return cls({ALONE: lambda _: stage}, finish, plan=plan)
 
     def begin(self, name: str, played: Mapping[str, Match], seed: int) -> Stage:
         """Make a stage from the run's ``seed``."""

@@ -25,13 +25,13 @@ class Recipe:
 
     name: str
     config: type[Options]
-    function: Callable[[Any], Experiment | Stage | Match]
+    function: Callable[..., Experiment | Stage | Match]
     file: Path
     installed: bool
 
-    def make(self, options: Options) -> Experiment:
-        """What the recipe makes of its options."""
-        made = self.function(options)
+    def make(self, options: Options, *given: Any) -> Experiment:
+        """What the recipe makes of its options, and of what it is given besides."""
+        made = self.function(options, *given)
         return made if isinstance(made, Experiment) else Experiment.of(made)
 
 

@@ -20,9 +20,9 @@ import tyro
 
 from zerosum.divergence import Diverged
 from zerosum.memory import keep_freed_memory
-from zerosum.randomness import seed_all
 from zerosum.runs import inputs, run_folder
 from zerosum.runs import recipe as recipes
+from zerosum.runs.beginning import begin
 from zerosum.runs.experiment import Experiment, Stage
 from zerosum.runs.files import write_whole
 from zerosum.runs.messages import (
@@ -40,7 +40,6 @@ from zerosum.runs.messages import (
 )
 from zerosum.runs.options import MAY_DIFFER, Options, decode, encode, flat, with_full_paths
 from zerosum.runs.session import CannotResume, Session
-from zerosum.runs.watchers.tensorboard import summary_writer
 
 DIVERGED, CANNOT_WRITE = 3, 4
 
@@ -74,6 +73,7 @@ def _play(session: Session, first: Stage, again: str) -> int:
     try:
         if session.play(first):
             (folder / run_folder.TRACEBACK).unlink(missing_ok=True)  # of a try before this one
+            console.print(f"kept in {folder}", soft_wrap=True)
             return 0
     except CannotResume as error:
         return refuse(error)
@@ -125,20 +125,14 @@ def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Experiment, Stag
         options = _parse(recipe, arguments[1:])
         if options.out is not None:
             run_folder.check_free(options.out)
-    options.check()
-    if options.tensorboard:
-        summary_writer()
-    encode(options)
-    seed_all(options.seed)
-    experiment = recipe.make(options)
-    first = experiment.begin(next(iter(experiment.stages)), {}, options.seed)
+    experiment, first = begin(recipe, options)
     if folder is not None:
-        run_folder.note_resumption(folder, recipe, options, arguments)
+        run_folder.note_resumption(folder, recipe, options, run_folder.command(arguments))
         return experiment, first, options
     if options.out is None:
         options = dataclasses.replace(options, out=run_folder.new_folder(recipe.name))
     held.enter_context(run_folder.claim(_out(options)))
-    run_folder.write_config(_out(options), recipe, options, arguments)
+    run_folder.write_config(_out(options), recipe, options, run_folder.command(arguments))
     return experiment, first, options
 
 

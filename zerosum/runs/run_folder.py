@@ -78,8 +78,9 @@ def claim(folder: Path) -> AbstractContextManager[Any]:
         return held.pop_all()
 
 
-def write_config(folder: Path, recipe: Recipe, options: Options, arguments: Sequence[str]) -> None:
-    """Write what makes the run: recipe, resolved options, what it reads, versions, git commit, command."""
+def write_config(folder: Path, recipe: Recipe, options: Options, made_by: str) -> None:
+    """Write what makes the run: recipe, resolved options, what it reads, versions, git commit, and the line that it is
+    ``made_by``."""
     write_json(
         folder / CONFIG,
         {
@@ -91,7 +92,7 @@ def write_config(folder: Path, recipe: Recipe, options: Options, arguments: Sequ
             "inputs": inputs.describe(options.inputs()),
             "versions": _versions(),
             "git_commit": _git_commit(),
-            "command": command(arguments),
+            "command": made_by,
             "threads": torch.get_num_threads(),
             "resumed": [],
         },
@@ -129,12 +130,12 @@ def check_recipe(folder: Path, recipe: Recipe) -> None:
         say(f"recipe {recipe.file} was edited since the run was last played; the run goes on with it as it is now")
 
 
-def note_resumption(folder: Path, recipe: Recipe, options: Options, arguments: Sequence[str]) -> None:
-    """Add to config.json by what command and with which versions the run goes on, and where it finds what it reads."""
+def note_resumption(folder: Path, recipe: Recipe, options: Options, made_by: str) -> None:
+    """Add to config.json by what line and with which versions the run goes on, and where it finds what it reads."""
     config, encoded, found = read_config(folder), encode(options), inputs.describe(options.inputs())
     config["inputs"] = found
     config["options"] |= {name: encoded[name] for name in found}
-    entry = {"command": command(arguments), "versions": _versions(), "git_commit": _git_commit()}
+    entry = {"command": made_by, "versions": _versions(), "git_commit": _git_commit()}
     config["resumed"].append(entry | {"recipe_sha256": inputs.checksum(recipe.file)})
     write_json(folder / CONFIG, config)
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from zerosum.divergence import Diverged
-from zerosum.match import Match
+from zerosum.match import Match, Watcher
 from zerosum.runs import checkpoints, run_folder
 from zerosum.runs.curves import draw_game
 from zerosum.runs.experiment import ALONE, Experiment, Stage
@@ -29,12 +29,23 @@ class CannotResume(ValueError):
 class Session:
     """An experiment, played in a folder. A stage that is alone has the folder itself, of several each has one in it.
 
+    Args:
+        watchers: told of every match, beside those that show and keep it.
+
     Attributes:
         matches: those that were begun, by name.
     """
 
-    def __init__(self, experiment: Experiment, folder: Path, options: Options, console: Console) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: Path,
+        options: Options,
+        console: Console,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
         self.experiment, self.folder, self.options, self.console = experiment, folder, options, console
+        self.watchers = watchers
         self.matches: dict[str, Match] = {}
         self._failed: list[str] = []  # what a run can do without
         self._signals: list[int] = []  # that came in to end it
@@ -52,6 +63,8 @@ class Session:
             Diverged: a match did; of several side by side, after all that is to be written is.
             OSError: the folder cannot be written.
         """
+        if self.experiment.plan is not None:
+            self.console.print(self.experiment.plan, soft_wrap=True)
         diverged = None
         for name in self.experiment.stages:
             if self._signals:  # in the last round of the stage before
@@ -70,13 +83,20 @@ class Session:
                     raise
                 diverged = error
                 self.console.print(f"{name}: {error}", style="red", soft_wrap=True)
-        figures = self._finish()
-        run_folder.write_json(self.folder / run_folder.SUMMARY, figures | self._account())
+        self.conclude()
         self.console.print(self._closing_line(), soft_wrap=True)
-        self.console.print(f"kept in {self.folder}", soft_wrap=True)
         if diverged is not None:
             raise diverged
         return True
+
+    def conclude(self) -> None:
+        """Write into the folder what comes of the matches as they stand.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        figures = self._finish()
+        run_folder.write_json(self.folder / run_folder.SUMMARY, figures | self._account())
 
     def _finish(self) -> dict[str, Any]:
         """The figures of what the recipe leaves behind. Where that fails, the summary has what there is to say without,
@@ -102,7 +122,15 @@ class Session:
         keeper = Checkpoints(folder, journal, options.checkpoint_every, options.checkpoints, stage.best_by)
         board = [TensorBoard(folder)] if options.tensorboard else []
         shown: list[Pictures | TensorBoard] = [*pictures, *board]
-        match.watchers = [*match.watchers, ConsoleWatcher(self.console), journal, *pictures, keeper, *board]
+        match.watchers = [
+            *match.watchers,
+            ConsoleWatcher(self.console),
+            journal,
+            *pictures,
+            keeper,
+            *board,
+            *self.watchers,
+        ]
         _restore(match, folder, self.console)
         if options.step_scale is not None:
             for player in match.game.players:

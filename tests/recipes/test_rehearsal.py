@@ -1,0 +1,53 @@
+"""What Q rehearses while it plays: procedural images and such as it was reconstructed on, also after a resumption."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from zerosum.players import Bits, load_backbone
+from zerosum.recipes import adasg
+from zerosum.recipes.common.data_free import Pair, scene_of
+from zerosum.recipes.common.rehearsal import Rehearsal
+
+
+@pytest.fixture
+def pair():
+    return Pair(load_backbone("digits_resnet8"), Bits(32, 32))
+
+
+def rehearsal(pair):
+    return Rehearsal(pair, torch.zeros(3, 1, 8, 8), 16, nullcontext)
+
+
+def seen(rehearsal):
+    """The images that a term shows Q, each once."""
+    shown = []
+    handle = rehearsal.pair.student.register_forward_pre_hook(lambda network, args: shown.append(args[0]))
+    term = rehearsal.term(lambda p, q: (p - q).abs().max())
+    differences = [term(None) for _ in range(20)]
+    handle.remove()
+    return {image.numpy().tobytes() for image in torch.cat(shown)}, max(differences)
+
+
+def test_procedural_images_stay_and_others_are_renewed(pair):
+    one = rehearsal(pair)
+    for value in (1.0, 2.0):
+        one.put(torch.full((2, 1, 8, 8), value))
+        found, difference = seen(one)
+        assert found == {torch.full((1, 8, 8), v).numpy().tobytes() for v in (0.0, value)}
+        assert difference == 0  # Q is P, in full precision
+
+
+def test_a_resumed_match_rehearses_the_same(pair):
+    one, other = rehearsal(pair), rehearsal(pair)
+    one.put(torch.randn(5, 1, 8, 8))
+    other.load_state_dict(one.state_dict())
+    assert seen(other)[0] == seen(one)[0]
+
+
+def test_a_scene_rehearses_as_many_as_its_pool_has_and_its_matches_keep_them():
+    scene = scene_of(adasg.Config(pool=24, block_steps=1, rounds=5))
+    assert len(scene.rehearsal.state_dict()["made"]) == 24  # of 8 pixels a side none is procedural
+    assert scene.rehearsal in scene.watchers
+    assert scene_of(adasg.Config(block_steps=0, rounds=1)).watchers == []
