@@ -60,17 +60,12 @@ def load(
 ) -> nn.Module:
     """The module that a finished run was for, in eval mode: of AdaSG, the quantized network.
 
-    Args:
-        into: a network built as the run's was, for a folder that cannot build it by itself: one of a factory, or one
-            that was handed in. A copy of it is taken, whatever its weights are.
-        trust: whether to import and call the factory that the folder names; else nothing in it is run.
+    A folder that cannot build it takes ``into``, a network built so, which is copied; or ``trust``, to run its factory.
 
     Raises:
         FileNotFoundError: no finished run in ``folder``.
-        ValueError: the run left no module, or what it left is damaged, or cannot be built without ``into`` or
-            ``trust``.
+        ValueError: the run left no module, or a damaged one, or one that takes ``into`` or ``trust``.
     """
     from zerosum.runs import results  # the engine needs nothing of runs; this is for who has one
 
-    folder = Path(folder).expanduser()
-    return results.kind_of(folder).load(folder, device, into, trust)
+    return results.kind_of(path := Path(folder).expanduser()).load(path, device, into, trust)
