@@ -14,7 +14,7 @@ import torch
 from rich.progress import track
 
 from benchmarks.coverage import LARGEST, families, images_for, smallest
-from zerosum.players import Bits, Scheme, calibrate, layer_bits, quantize
+from zerosum.players import Architecture, Bits, Scheme, calibrate, input_space, layer_bits, quantize
 from zerosum.players.export.onnx_file import load_onnx, save_onnx
 from zerosum.players.export.program import integer_network, trace
 from zerosum.players.storage import Description
@@ -52,7 +52,7 @@ def check(family: str, name: str) -> Row:
     images = torch.randn(_IMAGES, *images_for(network).shape[1:])
     quantized = quantize(network, Bits(8, 8))
     calibrate(quantized, [images])
-    description = Description(name, network.num_classes, layer_bits(quantized), Scheme())
+    description = Description(Architecture("timm", name), layer_bits(quantized), Scheme(), input_space(network))
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         path = Path(folder) / "quantized.onnx"
         try:

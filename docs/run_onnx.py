@@ -41,7 +41,7 @@ def prepare(picture, about):
 def main(path, images):
     session, about = load(path)
     folders = sorted(folder for folder in Path(images).iterdir() if folder.is_dir())
-    classes = about["classes"].split() if "classes" in about else [folder.name for folder in folders]
+    classes = about["classes"].splitlines() if "classes" in about else [folder.name for folder in folders]
     right = []
     for folder in folders:
         for file in sorted(folder.iterdir()):

@@ -1,6 +1,7 @@
 """Networks that move, and what is done with them: loaded by name, quantized, measured, saved."""
 
-from zerosum.players.backbones import InputSpace, input_space, load_backbone
+from zerosum.players.architectures import Architecture, arguments_of
+from zerosum.players.backbones import Backbone, find_backbone, load_backbone
 from zerosum.players.data import batch_that_fits, load_data, number_of_classes
 from zerosum.players.examination import CLASSES, Examination, accuracy, percent, predict, report
 from zerosum.players.generator import ConditionalGenerator
@@ -24,6 +25,7 @@ from zerosum.players.quantization import (
     quantizable_layers,
     quantize,
 )
+from zerosum.players.spaces import InputSpace, input_space, label_names, say_space
 from zerosum.players.statistics import BatchNormTaps, PatchTaps, batchnorm_layers
 from zerosum.players.storage import QUANTIZED, load_quantized, save_quantized
 
@@ -31,6 +33,8 @@ __all__ = [
     "CLASSES",
     "QUANTIZED",
     "ActivationRange",
+    "Architecture",
+    "Backbone",
     "BatchNormTaps",
     "Bits",
     "ConditionalGenerator",
@@ -45,6 +49,7 @@ __all__ = [
     "Symmetry",
     "WeightRange",
     "accuracy",
+    "arguments_of",
     "assign_bits",
     "batch_that_fits",
     "batchnorm_layers",
@@ -52,7 +57,9 @@ __all__ = [
     "describe_layers",
     "draw_samples",
     "fake_quantize",
+    "find_backbone",
     "input_space",
+    "label_names",
     "layer_bits",
     "load_backbone",
     "load_data",
@@ -65,4 +72,5 @@ __all__ = [
     "quantize",
     "report",
     "save_quantized",
+    "say_space",
 ]

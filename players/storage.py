@@ -1,74 +1,132 @@
-"""A quantized network on disk: one safetensors file that says itself how to build the network it belongs to."""
+"""A quantized network on disk: one safetensors file that says itself how the network it belongs to is built."""
 
+import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from zerosum.players.backbones import load_backbone
+from zerosum.players.architectures import Architecture
 from zerosum.players.quantization import Bits, Scheme, layer_bits, load_packed, packed_state
+from zerosum.players.spaces import InputSpace, say_space
 
 QUANTIZED = "quantized.safetensors"
 _KEY = "zerosum.quantized"
 
 
 class Description(NamedTuple):
-    """What a saved network is of: ``bits`` of each layer, by its name."""
+    """What a saved network is of: how it is built, ``bits`` of each layer by its name, what it takes, and what its
+    classes are called where that is known."""
 
-    backbone: str
-    num_classes: int
+    architecture: Architecture
     bits: Mapping[str, Bits]
     scheme: Scheme
+    space: InputSpace
+    class_names: tuple[str, ...] | None = None
 
 
-def save_quantized(path: str | Path, network: nn.Module, backbone: str, scheme: Scheme) -> None:
-    """Write a network that ``quantize`` made of ``backbone``, with what :func:`load_quantized` needs to know.
+def save_quantized(
+    path: str | Path,
+    network: nn.Module,
+    architecture: Architecture,
+    space: InputSpace,
+    scheme: Scheme,
+    class_names: Sequence[str] | None = None,
+) -> None:
+    """Write a network that ``quantize`` made of one of ``architecture``, with what :func:`load_quantized` has to know.
 
     The file holds the quantized weights as packed integers (see :mod:`zerosum.players.quantization.packing`),
     activation ranges, and all else in float32.
+
+    Args:
+        space: the images that the network takes.
+        class_names: of its classes, in their order.
 
     Raises:
         OSError: the file cannot be written.
     """
     description = {
-        "backbone": backbone,
-        "num_classes": network.num_classes,
+        "architecture": asdict(architecture),
         "bits": {name: str(bits) for name, bits in layer_bits(network).items()},
         "scheme": asdict(scheme),
+        "space": space._asdict(),
+        "class_names": list(class_names) if class_names is not None else None,
     }
     Path(path).write_bytes(save(packed_state(network), metadata={_KEY: json.dumps(description)}))
 
 
-def load_quantized(path: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+def load_quantized(
+    path: str | Path, device: torch.device | str = "cpu", into: nn.Module | None = None, trust: bool = False
+) -> nn.Module:
     """The network that :func:`save_quantized` wrote, in eval mode: images in normalised input space → logits.
 
-    It keeps its weights as integers, and computes in float arithmetic with their values.
+    It keeps its weights as integers, and computes in float arithmetic with their values. What it takes,
+    :func:`zerosum.players.input_space` says.
+
+    Args:
+        into: a network built as the saved one was, its weights do not matter; a copy is taken, and it stays as it is.
+            Where it is given, nothing is built from the file.
+        trust: whether to import and call the factory that the file names, where there is one: code of its author's.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: damaged, or not written by :func:`save_quantized`.
+        ValueError: damaged, or not written by :func:`save_quantized`; a network that timm does not build, and neither
+            ``into`` nor ``trust``; an ``into`` that is built otherwise.
     """
-    return load_described(path, device)[0]
+    return load_described(path, device, into, trust)[0]
 
 
-def load_described(path: str | Path, device: torch.device | str = "cpu") -> tuple[nn.Module, Description]:
+def load_described(
+    path: str | Path, device: torch.device | str = "cpu", into: nn.Module | None = None, trust: bool = False
+) -> tuple[nn.Module, Description]:
     """:func:`load_quantized`, and what the network is of."""
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             found = json.loads((file.metadata() or {})[_KEY])
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        bits = {name: Bits.parse(text) for name, text in found["bits"].items()}
-        description = Description(found["backbone"], found["num_classes"], bits, Scheme(**found["scheme"]))
-        network = load_backbone(description.backbone, "random", description.num_classes)
-        network = load_packed(network, state, bits, description.scheme)
-    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        description = _description(found)
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not a quantized network that zerosum saved ({error})") from error
+    if into is None:
+        _check_trusted(path, description.architecture, trust)
+    try:
+        network = copy.deepcopy(into) if into is not None else description.architecture.build()
+        say_space(network, description.space, description.class_names)
+        network = load_packed(network.eval(), state, description.bits, description.scheme)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        what = "not a quantized network that zerosum saved" if into is None else "into is built otherwise than it was"
+        raise ValueError(f"{path}: {what} ({error})") from error
     return network.eval().to(device), description
+
+
+def _description(found: Mapping[str, Any]) -> Description:
+    space, names = found["space"], found["class_names"]
+    return Description(
+        Architecture(**found["architecture"]),
+        {name: Bits.parse(text) for name, text in found["bits"].items()},
+        Scheme(**found["scheme"]),
+        InputSpace(space["channels"], tuple(space["size"]), tuple(space["mean"]), tuple(space["std"])),
+        tuple(names) if names is not None else None,
+    )
+
+
+def _check_trusted(path: Path, architecture: Architecture, trust: bool) -> None:
+    """A file may come from a stranger, and a factory is code."""
+    call = f"zerosum.load({str(path.parent)!r}"
+    with_network = f"{call}, into=network) with a network that is built so"
+    if architecture.kind == "module":
+        raise ValueError(f"{path}: of a {architecture.name} that was handed in; {with_network}")
+    if architecture.kind == "factory" and not trust:
+        raise ValueError(
+            f"{path}: built by {architecture.name}, which is code and not run unasked; {with_network}, or "
+            f"{call}, trust=True) to import and call it (export: --trust)"
+        )

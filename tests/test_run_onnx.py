@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from zerosum import export
-from zerosum.players import Scheme, load_backbone
+from zerosum.players import Architecture, Scheme, input_space, load_backbone
 from zerosum.players.data import Digits, evaluation_transform
 from zerosum.players.export.onnx_file import describe_input
 from zerosum.players.storage import Description
@@ -55,7 +55,8 @@ def test_photographs_are_scaled_and_cut_as_when_they_were_measured(tmp_path):
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     network = load_backbone("tf_efficientnet_lite0", "random")
-    about = describe_input(network, Description("tf_efficientnet_lite0", 1000, {}, Scheme()))
+    architecture = Architecture("timm", "tf_efficientnet_lite0", {"num_classes": 1000})
+    about = describe_input(network, Description(architecture, {}, Scheme(), input_space(network)))
     pixels = np.kron(load_digits().images[:3].astype(np.uint8).transpose(1, 2, 0) * 15, np.ones((41, 57, 1), np.uint8))
     for picture in (
         Image.fromarray(pixels),

@@ -55,14 +55,17 @@ __all__ = [
 # fmt: on
 
 
-def load(folder: str | Path, device: torch.device | str = "cpu") -> nn.Module:
+def load(
+    folder: str | Path, device: torch.device | str = "cpu", into: nn.Module | None = None, trust: bool = False
+) -> nn.Module:
     """The module that a finished run was for, in eval mode: of AdaSG, the quantized network.
+
+    A folder that cannot build it takes ``into``, a network built so, which is copied; or ``trust``, to run its factory.
 
     Raises:
         FileNotFoundError: no finished run in ``folder``.
-        ValueError: the run left no module, or what it left is damaged.
+        ValueError: the run left no module, or a damaged one, or one that takes ``into`` or ``trust``.
     """
     from zerosum.runs import results  # the engine needs nothing of runs; this is for who has one
 
-    folder = Path(folder).expanduser()
-    return results.kind_of(folder).load(folder, device)
+    return results.kind_of(path := Path(folder).expanduser()).load(path, device, into, trust)

@@ -11,7 +11,6 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
-from zerosum.players.backbones import input_space
 from zerosum.players.data import load_data
 from zerosum.players.export.program import float_twin, integer_network, trace
 from zerosum.players.quantization import Scheme
@@ -34,6 +33,9 @@ class ExportOptions:
     check: str | None = None
     """Images to compare on: "digits", or a folder as --data of a run; and exit with code 1 where fewer than 99 % of
     them get the same class. Default: the run's own data, if it is still there, or else random images; exit code 0."""
+    trust: bool = False
+    """Import and call the factory that the run's network is of (--backbone package.module:factory): code that the
+    folder names."""
 
 
 def export(folder: Path, options: ExportOptions, console: Console) -> bool:
@@ -43,12 +45,11 @@ def export(folder: Path, options: ExportOptions, console: Console) -> bool:
         ValueError, OSError: bad options or data, a damaged file, or a network that the format has no words for.
         ImportError: a package of the extra ``export`` is missing.
     """
-    network, description = load_described(folder / QUANTIZED)
+    network, description = load_described(folder / QUANTIZED, trust=options.trust)
     loader, images_are = _images(folder, options.check, network)
     onnx_file = _import_onnx(options.opset) if options.format == "onnx" else None
-    channels, size = input_space(network).channels, input_space(network).size
     with console.status("exporting"):
-        images = torch.randn(_TRACED, channels, *size)
+        images = torch.randn(_TRACED, description.space.channels, *description.space.size)
         integers = integer_network(network, images)
         program = trace(integers, images)
         path = folder / f"quantized.{options.format}"

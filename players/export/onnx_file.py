@@ -14,6 +14,7 @@ from timm.data import ImageNetInfo, resolve_model_data_config
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+from zerosum.players.architectures import Architecture
 from zerosum.players.export.onnx_graph import onnx_model
 from zerosum.players.export.program import trace
 from zerosum.players.quantization import quantizable_layers
@@ -30,7 +31,7 @@ def save_onnx(program: ExportedProgram, network: nn.Module, description: Descrip
     (N, classes). Weights are int8 initializers, or packed int4 where they have 4 bits or fewer and the opset has them;
     activations pass uint8, cut to their own range where that is smaller. What reads pictures finds in the metadata
     ``mean``, ``std``, ``size`` (height and width), ``resize`` (pixels of the shorter side before the cut), ``crop``,
-    ``interpolation`` and, of ImageNet, ``classes`` (WordNet ids).
+    ``interpolation`` and, where they are known, ``classes``, one a line (of ImageNet, WordNet ids).
 
     Raises:
         ValueError: an operator of the network has no counterpart in ONNX; the message names it.
@@ -72,17 +73,24 @@ def load_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, int]]:
 
 def describe_input(network: nn.Module, description: Description) -> dict[str, str]:
     """The metadata of :func:`save_onnx`."""
-    config = resolve_model_data_config(network)
+    config, space = resolve_model_data_config(network), description.space
     found = {
-        "backbone": description.backbone,
+        "backbone": description.architecture.name,
         "scheme": str(description.scheme),
         "bits": " ".join(f"{name}={width}" for name, width in description.bits.items()),
-        "mean": " ".join(map(str, config["mean"])),
-        "std": " ".join(map(str, config["std"])),
-        "size": " ".join(map(str, config["input_size"][1:])),
-        "resize": str(math.floor(min(config["input_size"][1:]) / config["crop_pct"])),
+        "mean": " ".join(map(str, space.mean)),
+        "std": " ".join(map(str, space.std)),
+        "size": " ".join(map(str, space.size)),
+        "resize": str(math.floor(min(space.size) / config["crop_pct"])),
         "crop": config["crop_mode"],
         "interpolation": config["interpolation"],
     }
-    ids = ImageNetInfo().label_names()
-    return found | ({"classes": " ".join(ids)} if description.num_classes == len(ids) else {})
+    names = description.class_names or _imagenet(description.architecture)
+    return found | ({"classes": "\n".join(names)} if names else {})
+
+
+def _imagenet(architecture: Architecture) -> list[str]:
+    """The classes of a network that timm knows by a name, where it has as many as ImageNet."""
+    ids: list[str] = ImageNetInfo().label_names()
+    by_name = architecture.kind == "timm" and "pretrained_cfg" not in architecture.args
+    return ids if by_name and architecture.args.get("num_classes") == len(ids) else []

@@ -90,7 +90,8 @@ class Keeping:
         pair, scheme = self.scene.pair, self.scene.pair.scheme
         match = [match for match in matches.values() if self._student(match.game) is not None][-1]
         stages = self._stages(match)
-        players.save_quantized(folder / players.QUANTIZED, pair.student, self.config.backbone, scheme)
+        path, names = folder / players.QUANTIZED, players.label_names(pair.teacher)
+        players.save_quantized(path, pair.student, pair.architecture, pair.space, scheme, names)
         with match.game.undisturbed():
             images = self.scene.source.images(self._shown)
             layers = players.describe_layers(pair.teacher, pair.student, images, scheme)

@@ -10,6 +10,7 @@ from torch import nn
 
 from zerosum import DynamicsName, players
 from zerosum.players.backbones import InputSpace, checkpoint_file
+from zerosum.players.pretrained import local_checkpoint, local_config, local_folder
 from zerosum.recipes.common.effort import Effort, Plan, plan_of
 from zerosum.runs import Options
 from zerosum.runs.inputs import expand
@@ -22,12 +23,23 @@ class DataFreeOptions(Options):
     """Quantize a trained network to a few bits with no data."""
 
     backbone: str = DEFAULT_BACKBONE
-    """The network to quantize: any timm name; cifar_resnet20, 32, 44, 56 too."""
+    """The network to quantize: any timm name; cifar_resnet20, 32, 44, 56 too; local-dir:PATH or hf-hub:ORG/NAME, as
+    timm saves networks; or package.module:factory, a function of yours that returns one: it is imported and called."""
+    backbone_args: tuple[str, ...] = ()
+    """Further arguments of the network or the factory, as KEY=VALUE, such as width=32; values are JSON or text."""
     weights: str | None = None
-    """Its weights: "random", a .safetensors, .pth or .th file, or "package:NAME" for the one that an installed Python
-    package brings. Default: timm's pretrained ones."""
+    """Its weights: "random", a .safetensors, .pth, .th or .ckpt file, or "package:NAME" for the one that an installed
+    Python package brings. Default: timm's pretrained ones, the folder's, or what the factory gives."""
+    weights_key: str | None = None
+    """Which weights in the file, where it has several, such as state_dict_ema. Default: the plain ones."""
     num_classes: int | None = None
     """Classes of the network, where the weights have another number than the name stands for."""
+    input_size: tuple[int, int, int] | None = None
+    """Channels, height and width of the images that the weights were trained on. Default: what the name stands for."""
+    mean: tuple[float, ...] = ()
+    """Mean of their pixels, which are 0 to 1: one number for each channel, or one for all. Default: likewise."""
+    std: tuple[float, ...] = ()
+    """Standard deviation of their pixels. Default: likewise."""
     data: str | None = None
     """Real images, for measuring only: "digits", or a folder with one folder a class; where WordNet ids are the names,
     they are classes of ImageNet, all or some. Default: none; for the default network, its held-out digits."""
@@ -87,6 +99,10 @@ class DataFreeOptions(Options):
     """Let torch.compile (which needs a C++ compiler) fuse the generator and the full-precision network. It takes one or
     two minutes, and then saves 5 to 10 % of each round (docs/performance.md)."""
 
+    def __post_init__(self) -> None:
+        if (folder := local_folder(self.backbone)) is not None:  # from any directory, as all that a run reads
+            object.__setattr__(self, "backbone", f"local-dir:{folder.absolute()}")
+
     def check(self) -> None:
         super().check()
         self.check_at_least(0, "warmup", "block_steps", "gap_tolerance", "adjustment", "leaves", "dropped")
@@ -97,15 +113,35 @@ class DataFreeOptions(Options):
         if self.warmup == 0 and self.leaves is not None and self.leaves < 1:
             raise ValueError(f"--warmup 0 --leaves {self.leaves}: no generator has learned to make the other images")
         players.Bits.parse(self.bits)
+        players.arguments_of(self.backbone_args)
 
     def inputs(self) -> Mapping[str, Path]:
-        """The weights' file, also where a package brings it, and the folder of images."""
+        """The weights' file, also where a package or a folder brings it, the folder's config, and that of images."""
         found = {}
+        folder = local_folder(self.backbone)
+        if folder is not None:
+            found["backbone"] = local_config(folder)
         if self.weights is not None and self.weights != "random":
             found["weights"] = checkpoint_file(expand(self.weights))
+        elif self.weights is None and folder is not None and folder.is_dir():
+            found["weights"] = local_checkpoint(folder)
         if self.data is not None and self.data != "digits":
             found["data"] = expand(self.data)
         return found
+
+    def find_backbone(self) -> players.Backbone:
+        """The network that is asked for, and how it is built; see :func:`zerosum.players.load_backbone`."""
+        return players.find_backbone(
+            self.backbone,
+            self.weights,
+            self.num_classes,
+            self.torch_device,
+            args=players.arguments_of(self.backbone_args),
+            input_size=self.input_size,
+            mean=self.mean,
+            std=self.std,
+            weights_key=self.weights_key,
+        )
 
     def plan(self, network: nn.Module, space: InputSpace) -> Plan:
         """The work to do, with what these options leave open as the effort has it for such a network."""

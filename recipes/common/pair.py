@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from zerosum import players
-from zerosum.players import Bits, InputSpace, Scheme
+from zerosum.players import Architecture, Bits, InputSpace, Scheme
 from zerosum.randomness import kept_random_state
 from zerosum.recipes.common.options import DEFAULT_BACKBONE, DataFreeOptions
 
@@ -20,7 +20,8 @@ class Pair:
     Args:
         network: images (N, channels, height, width) in normalised input space → logits (N, classes).
         bits: of all layers, or of each by name (:func:`zerosum.players.assign_bits`).
-        space: what the network takes; default: what its timm config says.
+        space: what the network takes; default: what it says itself (:func:`zerosum.players.input_space`).
+        architecture: how it is built, for the folder that the run leaves; default: a module that was handed in.
 
     Raises:
         ValueError: a network that cannot be quantized so, or one that does not say what it takes.
@@ -33,12 +34,16 @@ class Pair:
         scheme: Scheme | None = None,
         space: InputSpace | None = None,
         device: torch.device | str = "cpu",
+        architecture: Architecture | None = None,
     ) -> None:
         self.scheme, self.device = scheme or Scheme(), torch.device(device)
         self.space = space or players.input_space(network)
+        self.architecture = architecture or Architecture.of(network)
         teacher = copy.deepcopy(network).eval().to(self.device)
         self.teacher = teacher.requires_grad_(False).to(memory_format=torch.channels_last)
         self.student = players.quantize(self.teacher, bits, self.scheme, space).requires_grad_(True)
+        for copied in (self.teacher, self.student):
+            players.say_space(copied, self.space)
         self.classes = players.number_of_classes(self.teacher, space)
 
 
@@ -49,10 +54,10 @@ def pair_of(config: DataFreeOptions) -> Pair:
         ValueError, OSError: input that cannot be worked with (see :mod:`zerosum.players`).
     """
     with kept_random_state():  # a network draws weights before it takes others; the game begins from the seed
-        network = players.load_backbone(config.backbone, config.weights, config.num_classes, config.torch_device)
+        network, architecture = config.find_backbone()
     first_last = Bits.parse(config.first_last_bits) if config.first_last_bits is not None else None
     bits = players.assign_bits(network, Bits.parse(config.bits), config.layer_bits, first_last)
-    return Pair(network, bits, config.scheme, device=config.torch_device)
+    return Pair(network, bits, config.scheme, device=config.torch_device, architecture=architecture)
 
 
 def examination_of(pair: Pair, config: DataFreeOptions) -> players.Examination | None:

@@ -26,8 +26,9 @@ class Kind(Protocol):
     ExportOptions: type
     """Dataclass of what ``export`` may be told on the command line."""
 
-    def load(self, folder: Path, device: torch.device | str) -> nn.Module:
-        """The module that the run in ``folder`` was for."""
+    def load(self, folder: Path, device: torch.device | str, into: nn.Module | None, trust: bool) -> nn.Module:
+        """The module that the run in ``folder`` was for: a copy of ``into`` with what the run made of it, where that
+        is given. Code that the folder names is not run without ``trust``."""
 
     def sections(self, folder: Path) -> Sequence[tuple[str, str, Figure | Sequence[Mapping[str, Any]]]]:
         """What a report shows of it: titles, texts, and figures or rows of tables."""

@@ -10,13 +10,27 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from benchmarks.export import FAMILIES, check
-from zerosum.players import Bits, Scheme, assign_bits, calibrate, layer_bits, load_backbone, quantize
+from zerosum.players import (
+    Architecture,
+    Bits,
+    Scheme,
+    assign_bits,
+    calibrate,
+    input_space,
+    layer_bits,
+    load_backbone,
+    quantize,
+)
 from zerosum.players.export.onnx_file import load_onnx, save_onnx
 from zerosum.players.export.program import integer_network, trace
 from zerosum.players.storage import Description
 
 keeps_batchnorm = pytest.mark.skipif(torch.__version__.startswith("2.6"), reason="its exporter fails on BatchNorm")
 INTEGER = Scheme(weight_range="pairwise", weight_grid="symmetric", sums="quantized")
+
+
+def described(quantized, name, scheme=Scheme()):  # noqa: B008 (frozen)
+    return Description(Architecture("timm", name), layer_bits(quantized), scheme, input_space(quantized))
 
 
 def exported(folder, bits, scheme=Scheme(), opset=21, change=lambda network: None):  # noqa: B008 (frozen)
@@ -32,7 +46,7 @@ def exported(folder, bits, scheme=Scheme(), opset=21, change=lambda network: Non
     calibrate(quantized, [images])
     program = trace(integer_network(quantized, images[:2]), images[:2])
     path = folder / "quantized.onnx"
-    save_onnx(program, quantized, Description("digits_resnet8", 10, layer_bits(quantized), scheme), opset, path)
+    save_onnx(program, quantized, described(quantized, "digits_resnet8", scheme), opset, path)
     return quantized, images, path
 
 
@@ -174,7 +188,7 @@ def test_what_onnx_has_no_words_for_is_named(tmp_path):
     network = timm.create_model("tf_efficientnet_cc_b0_4e", pretrained=False).eval()
     quantized, images = quantize(network, Bits(8, 8)), torch.randn(2, 3, 64, 64)
     calibrate(quantized, [images])
-    description = Description("tf_efficientnet_cc_b0_4e", 1000, layer_bits(quantized), Scheme())
+    description = described(quantized, "tf_efficientnet_cc_b0_4e")
     with pytest.raises(ValueError, match=r"cannot be written as ONNX: torch\.ops\.aten\.conv2d\.default: "):
         save_onnx(trace(integer_network(quantized, images), images), quantized, description, 21, tmp_path / "q.onnx")
     assert not (tmp_path / "q.onnx").exists()

@@ -9,7 +9,18 @@ import torch
 from torch import nn
 from torch.optim import Adam
 
-from zerosum.players import Bits, Scheme, calibrate, layer_bits, load_backbone, load_quantized, quantize, save_quantized
+from zerosum.players import (
+    Architecture,
+    Bits,
+    Scheme,
+    calibrate,
+    input_space,
+    layer_bits,
+    load_backbone,
+    load_quantized,
+    quantize,
+    save_quantized,
+)
 from zerosum.players.quantization import quantizable_layers
 from zerosum.players.quantization.layers import weight_quantizer
 from zerosum.players.quantization.packing import load_packed, packed_state
@@ -55,7 +66,8 @@ def test_a_learned_rounding_is_trained_rounded_saved_and_loaded(tmp_path, scheme
         assert torch.equal(again(images), quantized(images))
         loaded = load_packed(network, packed_state(quantized), layer_bits(quantized), scheme)
         assert torch.equal(loaded(images), quantized(images))
-        save_quantized(tmp_path / "q.safetensors", quantized, "digits_resnet8", scheme)
+        architecture = Architecture("timm", "digits_resnet8")
+        save_quantized(tmp_path / "q.safetensors", quantized, architecture, input_space(network), scheme)
         assert torch.equal(load_quantized(tmp_path / "q.safetensors")(images), quantized(images))
 
 

@@ -8,11 +8,13 @@ from rich.console import Console
 from torch import nn
 
 from zerosum.players import (
+    Architecture,
     Bits,
     Scheme,
     assign_bits,
     calibrate,
     describe_layers,
+    input_space,
     load_backbone,
     quantize,
     save_quantized,
@@ -37,7 +39,9 @@ def test_sqnr_by_hand():
 
 def test_the_sizes_of_resnet18_add_up_to_the_file(tmp_path):
     quantized, table = described("resnet18", Bits(4, 4), first_last=Bits(8, 8), size=64)
-    save_quantized(tmp_path / "q.safetensors", quantized, "resnet18", Scheme())
+    save_quantized(
+        tmp_path / "q.safetensors", quantized, Architecture("timm", "resnet18"), input_space(quantized), Scheme()
+    )
     file = (tmp_path / "q.safetensors").stat().st_size
     assert table.size == pytest.approx(file, rel=0.02)
     rows = {row.layer: row for row in table.rows}
