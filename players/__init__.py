@@ -23,6 +23,7 @@ from zerosum.players.quantization import (
     layer_bits,
     quantizable_layers,
     quantize,
+    separated,
 )
 from zerosum.players.statistics import BatchNormTaps, PatchTaps, batchnorm_layers
 from zerosum.players.storage import QUANTIZED, load_quantized, save_quantized
@@ -65,4 +66,5 @@ __all__ = [
     "quantize",
     "report",
     "save_quantized",
+    "separated",
 ]
