@@ -24,6 +24,7 @@ from zerosum.players.quantization import (
     layer_bits,
     quantizable_layers,
     quantize,
+    separated,
 )
 from zerosum.players.spaces import InputSpace, input_space, label_names, say_space
 from zerosum.players.statistics import BatchNormTaps, PatchTaps, batchnorm_layers
@@ -73,4 +74,5 @@ __all__ = [
     "report",
     "save_quantized",
     "say_space",
+    "separated",
 ]

@@ -10,7 +10,7 @@ from torch.utils._pytree import tree_leaves
 
 from zerosum.players.backbones import InputSpace
 from zerosum.players.probe import probe
-from zerosum.players.quantization import quantizable_layers
+from zerosum.players.quantization import quantizable_layers, separated
 
 BLOCKS = "blocks.csv"
 """What a run's folder keeps of them."""
@@ -58,6 +58,7 @@ def find_blocks(network: nn.Module, space: InputSpace | None = None) -> Division
     Raises:
         ValueError: nothing to quantize, or no ``space`` and no timm config.
     """
+    network = separated(network)
     layers = quantizable_layers(network)
     route = _Route(network, list(layers), space)
     blocks: list[Block] = []

@@ -145,6 +145,8 @@ class PatchTaps(Taps):
 
     def _tap_attention(self, module: nn.Module, args: Any, output: Any) -> None:
         x = output[0] if isinstance(output, Sequence) else output
+        if x.ndim == 3 and not getattr(module, "batch_first", True):
+            x = x.transpose(0, 1)
         self._tap(x[:, self._prefix :] if x.ndim == 3 else x)
 
     def _tap_norm(self, norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Fake quantization: a network's weights and activations rounded to a few bits, in float arithmetic, differentiably."""
 
+from zerosum.players.quantization.attention import separated
 from zerosum.players.quantization.grids import Grid, fake_quantize
 from zerosum.players.quantization.layers import calibrate, layer_bits, quantize
 from zerosum.players.quantization.packing import load_packed, packed_state
@@ -27,4 +28,5 @@ __all__ = [
     "packed_state",
     "quantizable_layers",
     "quantize",
+    "separated",
 ]

@@ -17,6 +17,7 @@ from torch.nn.utils import parametrize
 
 from zerosum.players.arguments import input_name
 from zerosum.players.backbones import InputSpace
+from zerosum.players.quantization.attention import separated
 from zerosum.players.quantization.precision import FULL_PRECISION, Bits, assign_bits, quantizable_layers
 from zerosum.players.quantization.quantizers import ActivationQuantizer, LayerWeight, Scheme, WeightQuantizer
 from zerosum.players.quantization.sums import quantize_sums
@@ -43,6 +44,8 @@ def quantize(
 ) -> nn.Module:
     """A quantized copy of ``network``: every Conv and Linear layer's weight, and what enters the layer.
 
+    nn.MultiheadAttention is four linear layers in it (:func:`separated`).
+
     Activation ranges come from :func:`calibrate`. The network itself stays as it was, and taps on it stay there;
     the copy's state dict holds the full-precision weights (under ``parametrizations.weight.original``) and the ranges
     (``low``, ``high`` of ``parametrizations.weight.0`` and ``input_quantizer``), and loads into another copy made with
@@ -59,6 +62,7 @@ def quantize(
             quantized sums of a network with no ``space`` and no timm config.
     """
     scheme = scheme or Scheme()
+    network = separated(network)
     if isinstance(bits, Bits):
         bits = assign_bits(network, bits, space=space)
     quantized = _untapped_copy(network)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from zerosum.players.backbones import InputSpace
+from zerosum.players.quantization.attention import SeparateAttention, separated
 from zerosum.players.quantization.tracing import find_ends
 
 FULL_PRECISION = 32
@@ -60,16 +61,20 @@ def quantizable_layers(network: nn.Module) -> dict[str, Layer]:
     """The convolutions and linear layers of a network, by name.
 
     Convolutions of any dimension, transposed and conditional ones too, and subclasses of all, in the order in which the
-    network holds them.
+    network holds them; of nn.MultiheadAttention, those that take its place in :func:`separated`.
 
     Raises:
         ValueError: there are none, or the network has modules that multiply with matrices of their own.
     """
+    network = separated(network)
     for name, module in network.named_modules():
-        if isinstance(module, _UNKNOWN):
-            kind = next(kind.__name__ for kind in type(module).__mro__ if kind.__module__.startswith("torch."))
+        if isinstance(module, _UNKNOWN) and not isinstance(module, SeparateAttention):
+            kinds = [kind for kind in type(module).__mro__ if kind.__module__.startswith("torch.nn.modules.")]
+            what = f"an nn.{kinds[0].__name__}"
+            if type(module) is not kinds[0]:
+                what = f"{type(module).__name__}, {what} of its own kind"
             raise ValueError(
-                f"{name or 'the network'} is an nn.{kind}, whose matrices cannot be quantized; "
+                f"{name or 'the network'} is {what}, whose matrices cannot be quantized; "
                 "expected Conv and Linear layers in its place"
             )
     layers = {name: module for name, module in network.named_modules() if isinstance(module, Layer)}
@@ -100,6 +105,7 @@ def assign_bits(
         ValueError: an override of another form, bits out of range, a pattern that names no layer, or two patterns that
             want different bits for one layer.
     """
+    network = separated(network)
     layers = quantizable_layers(network)
     names, ends = list(layers), find_ends(network, layers, space)
     assigned = dict.fromkeys(names, bits)

@@ -39,7 +39,7 @@ class Pair:
         self.scheme, self.device = scheme or Scheme(), torch.device(device)
         self.space = space or players.input_space(network)
         self.architecture = architecture or Architecture.of(network)
-        teacher = copy.deepcopy(network).eval().to(self.device)
+        teacher = copy.deepcopy(players.separated(network)).eval().to(self.device)
         self.teacher = teacher.requires_grad_(False).to(memory_format=torch.channels_last)
         self.student = players.quantize(self.teacher, bits, self.scheme, space).requires_grad_(True)
         for copied in (self.teacher, self.student):

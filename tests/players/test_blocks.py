@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import torchvision
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
@@ -36,6 +37,15 @@ def test_transformer_blocks_are_blocks():
     network = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=3)
     space = input_space(network)._replace(size=(32, 32))
     assert names(network, space) == ["patch_embed.proj", "blocks.0", "blocks.1", "blocks.2 … norm", "head"]
+
+
+def test_transformer_blocks_of_torch_are_blocks_of_six_layers():
+    sizes = {"num_layers": 2, "num_heads": 2, "hidden_dim": 32, "mlp_dim": 64}
+    network = torchvision.models.VisionTransformer(image_size=16, patch_size=4, **sizes)
+    found, layers = find_blocks(network, SPACE), "encoder.layers.encoder_layer_"
+    assert names(network, SPACE) == ["conv_proj", f"{layers}0", f"{layers}1 … encoder.ln", "heads.head"]
+    assert [len(block.layers) for block in found.blocks] == [1, 6, 6, 1]
+    assert not found.left_out
 
 
 @pytest.mark.parametrize("name", ["densenet121", "inception_v3", "hrnet_w18_small", "test_convnext", "test_byobnet"])

@@ -4,7 +4,7 @@ from hypothesis import given
 from torch import nn
 
 from tests.strategies import seeds
-from zerosum.players import BatchNormTaps, Bits, PatchTaps, batchnorm_layers, load_backbone, quantize
+from zerosum.players import BatchNormTaps, Bits, PatchTaps, batchnorm_layers, load_backbone, quantize, separated
 
 
 def test_moments_of_what_each_layer_was_given():
@@ -107,6 +107,21 @@ def test_patches_of_feature_maps_have_their_channels_last():
     assert torch.equal(patches, x.flatten(2).mT)
 
 
+def test_patches_of_attention_are_of_an_image_each_in_either_order():
+    x, taken = torch.randn(3, 6, 8), []
+    for batch_first in (True, False):
+        torch.manual_seed(1)
+        network = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=batch_first)
+        for attends in (network, separated(network)):
+            taps = PatchTaps(attends)
+            attends(x if batch_first else x.transpose(0, 1))
+            taken += taps.take()
+    assert len(taken) == 4
+    assert taken[0].shape == (3, 6, 8)
+    for other in taken[1:]:
+        torch.testing.assert_close(other, taken[0])
+
+
 def test_a_network_with_nothing_to_tap_is_refused():
     with pytest.raises(ValueError, match="no attention, no LayerNorm and no GroupNorm"):
         PatchTaps(nn.Sequential(nn.Linear(2, 2)))
@@ -122,6 +137,7 @@ def hooks(network):
         (BatchNormTaps, lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))),
         (PatchTaps, lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(1, 4))),
         (PatchTaps, lambda: nn.Sequential(nn.Linear(3, 4), Attention())),
+        (PatchTaps, lambda: nn.Sequential(nn.Flatten(2), nn.TransformerEncoderLayer(9, 3, 4, batch_first=True))),
     ],
 )
 def test_taps_are_removed_and_a_quantized_copy_has_none(taps, network):

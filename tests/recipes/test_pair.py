@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from zerosum.players import Bits, ConditionalGenerator, InputSpace, Scheme
+from zerosum.players import Bits, ConditionalGenerator, InputSpace, Scheme, assign_bits, quantizable_layers
+from zerosum.players.blocks import find_blocks
 from zerosum.recipes.common.data_free import DataFreeOptions, Generated, Pair, Scene, prior_of
 
 SPACE = InputSpace(2, (12, 20), (0.5, 0.4), (0.2, 0.3))
@@ -50,3 +51,30 @@ def test_a_network_that_is_handed_in_stays_as_it_was():
     assert not pair.teacher.training
     assert not any(p.requires_grad for p in pair.teacher.parameters())
     assert all(p.requires_grad for p in pair.student.parameters())
+
+
+class Attends(nn.Module):
+    """Attention whose projections are blocks each, because it is given one thing and gives two."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(24, 2, batch_first=True), nn.Linear(24, 7)
+
+    def forward(self, images):
+        x = images.reshape(len(images), 20, 24)
+        return self.head(self.attention(x, x, x)[0].mean(1))
+
+
+def test_attention_has_the_same_layers_in_both_and_shares_nothing_with_the_network():
+    network = Attends()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    pair = Pair(network, assign_bits(network, Bits(4, 4), space=SPACE), space=SPACE)
+    names = [f"attention.{name}_proj" for name in ("q", "k", "v", "out")]
+    for both in (pair.teacher, pair.student):
+        assert list(quantizable_layers(both)) == [*names, "head"]
+        assert [block.name for block in find_blocks(both, SPACE).blocks] == [*names, "head"]
+        assert both.get_submodule(names[0]).in_features == 24
+    with torch.no_grad():
+        for parameter in (*pair.teacher.parameters(), *pair.student.parameters()):
+            parameter.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
