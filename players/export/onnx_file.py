@@ -22,7 +22,14 @@ from zerosum.players.storage import Description
 LEAST_OPSET, NEWEST_OPSET = 18, onnx.defs.onnx_opset_version()
 
 
-def save_onnx(program: ExportedProgram, network: nn.Module, description: Description, opset: int, path: Path) -> None:
+def save_onnx(
+    program: ExportedProgram,
+    network: nn.Module,
+    description: Description,
+    opset: int,
+    path: Path,
+    published: bool = True,
+) -> None:
     """Write the program of an integer network (:mod:`zerosum.players.export.program`) as an ONNX model that says what
     it takes.
 
@@ -30,7 +37,11 @@ def save_onnx(program: ExportedProgram, network: nn.Module, description: Descrip
     (N, classes). Weights are int8 initializers, or packed int4 where they have 4 bits or fewer and the opset has them;
     activations pass uint8, cut to their own range where that is smaller. What reads pictures finds in the metadata
     ``mean``, ``std``, ``size`` (height and width), ``resize`` (pixels of the shorter side before the cut), ``crop``,
-    ``interpolation`` and, of ImageNet, ``classes`` (WordNet ids).
+    ``interpolation`` and, of a network of ImageNet, ``classes`` (WordNet ids).
+
+    Args:
+        published: whether the weights are those that the backbone's name stands for; with others, nothing tells which
+            classes they know.
 
     Raises:
         ValueError: an operator of the network has no counterpart in ONNX; the message names it.
@@ -38,7 +49,7 @@ def save_onnx(program: ExportedProgram, network: nn.Module, description: Descrip
     layers = {layer: description.bits[name] for name, layer in quantizable_layers(network).items()}
     names = network.named_modules(remove_duplicate=False)  # a layer in two places has two names; one is in the program
     model = onnx_model(program, {name: layers[module] for name, module in names if module in layers}, opset)
-    model.metadata_props.update(describe_input(network, description))
+    model.metadata_props.update(describe_input(network, description, published))
     ir.save(model, path)
     onnx.checker.check_model(path, full_check=True)
 
@@ -70,7 +81,7 @@ def load_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, int]]:
     return run, dict(kernels.most_common())
 
 
-def describe_input(network: nn.Module, description: Description) -> dict[str, str]:
+def describe_input(network: nn.Module, description: Description, published: bool = True) -> dict[str, str]:
     """The metadata of :func:`save_onnx`."""
     config = resolve_model_data_config(network)
     found = {
@@ -85,4 +96,11 @@ def describe_input(network: nn.Module, description: Description) -> dict[str, st
         "interpolation": config["interpolation"],
     }
     ids = ImageNetInfo().label_names()
-    return found | ({"classes": " ".join(ids)} if description.num_classes == len(ids) else {})
+    imagenet = published and description.num_classes == len(ids) and _of_imagenet(network)
+    return found | ({"classes": " ".join(ids)} if imagenet else {})
+
+
+def _of_imagenet(network: nn.Module) -> bool:
+    """Whether timm's config says so of the weights that it stands for: in their tag, such as ``a1_in1k``."""
+    config = getattr(network, "pretrained_cfg", None) or {}
+    return config.get("num_classes") == 1000 and "in1k" in (config.get("tag") or "") and not config.get("label_names")
