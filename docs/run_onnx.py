@@ -3,7 +3,8 @@
     pip install onnxruntime numpy pillow
     python run_onnx.py quantized.onnx IMAGES
 
-IMAGES holds one folder a class. The file itself says how pictures become its input.
+IMAGES holds one folder a class, named by the class's WordNet id where the file knows them, or else by its index. The
+file itself says how pictures become its input.
 """
 
 import sys
@@ -40,13 +41,13 @@ def prepare(picture, about):
 
 def main(path, images):
     session, about = load(path)
-    folders = sorted(folder for folder in Path(images).iterdir() if folder.is_dir())
-    classes = about["classes"].splitlines() if "classes" in about else [folder.name for folder in folders]
+    classes = about["classes"].splitlines() if "classes" in about else []
     right = []
-    for folder in folders:
+    for folder in sorted(folder for folder in Path(images).iterdir() if folder.is_dir()):
+        label = classes.index(folder.name) if classes else int(folder.name)
         for file in sorted(folder.iterdir()):
             logits = session.run(None, {"images": prepare(Image.open(file), about)})[0]
-            right.append(logits.argmax() == classes.index(folder.name))
+            right.append(logits.argmax() == label)
     print(f"top-1 {100 * np.mean(right):.2f} % of {len(right)} images")
 
 

@@ -1,7 +1,8 @@
 """Real images, for measuring only: nothing here is seen while players move."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,17 +11,17 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from timm.data import ImageNetInfo, create_transform, resolve_model_data_config
+from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import Compose, Grayscale
+from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torchvision.transforms import Compose
 
 from zerosum.players.backbones import InputSpace, input_space
+from zerosum.players.folders import MODES, ClassFolders, Transform, check_classes, to_mode
+from zerosum.players.loaders import check_batches, is_named, named_data
 from zerosum.players.probe import probe
 
 Split = Literal["train", "held-out"]
-Transform = Callable[[Image.Image], Tensor]
 
 
 class Digits(Dataset[Any]):
@@ -42,55 +43,68 @@ class Digits(Dataset[Any]):
 
 
 def load_data(
-    source: str, network: nn.Module, batch_size: int = 128, space: InputSpace | None = None
+    source: str | Path | DataLoader[Any] | Dataset[Any],
+    network: nn.Module,
+    batch_size: int = 128,
+    space: InputSpace | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    workers: int = 0,
+    root: str | Path | None = None,
+    split: str = "validation",
 ) -> DataLoader[tuple[Tensor, Tensor]]:
     """Batches of (images (N, channels, height, width), labels (N,) int64), as ``network`` wants its input.
 
     Args:
-        source: ``"digits"`` for the held-out digits, or the path of an image folder: a folder for each class, in the
-            alphabetical order of the network's classes. Where the folders are WordNet ids and the network has
-            ImageNet's 1,000 classes, the ids give the classes.
+        source: what to read.
+
+            - ``"digits"``: the held-out digits.
+            - The path of an image folder, with a folder for each class. Folders that are named after classes of the
+              network (``names``), after ImageNet's WordNet ids, or by the classes' indices are those; others are taken
+              in natural order, with a warning where that leaves doubt. Pictures of any kind come as the network has
+              channels (1, 3 or 4): alpha is left off or added, 16-bit grey scaled; EXIF's rotation is not applied.
+            - A data set by the name that :func:`timm.data.create_dataset` has for it: ``torch/``, ``hfds/``,
+              ``hfids/``, ``wds/`` or ``tfds/`` and a name.
+            - A data set of pairs (image in the network's normalised input space, int label).
+            - A loader of batches of such, which is used as it is. It has to give the same at each pass.
         space: what the network takes; default: what its timm config says.
+        names: of an image folder, what the network calls its classes; default: what its timm config says.
+        workers: processes that prepare images beside this one; of data sets that are read in a row, none. They pay
+            where preparing takes longer than the network: of large pictures, or on a GPU. Nothing else changes.
+        root: of a data set by name, the folder that it lies in, or that is to be its cache.
+        split: of a data set by name, which part of it.
 
     Raises:
-        FileNotFoundError: no such folder, or no images in it.
-        ValueError: more classes than the network has, or no ``space`` and no timm config.
+        FileNotFoundError: no such folder, no images in it, or none in one of its class folders.
+        ValueError: more classes than the network has; folders of which only some are named after its classes; other
+            batches than those above; a data set that cannot be had, or wants a package that is missing; or no ``space``
+            and no timm config. While images are read: a file that is damaged, or not known.
     """
-    transform = evaluation_transform(network, space)
+    if not isinstance(source, str | Path):
+        loader = source if isinstance(source, DataLoader) else _batches(source, batch_size, workers)
+        check_batches(loader, network, space, "data")
+        return loader
+    source, transform = str(source), evaluation_transform(network, space)
+    channels = (space or input_space(network)).channels
+    if is_named(source):
+        loader = _batches(named_data(source, root, split, transform, channels), batch_size, workers)
+        check_batches(loader, network, space, f"data {source}")
+        return loader
     classes = number_of_classes(network, space)
     if source == "digits":
-        _check_classes(source, 10, classes)
+        check_classes(source, 10, classes)
         digits = Digits("held-out", transform)
         return _batches([digits[i] for i in range(len(digits))], batch_size)  # prepared once: they are small
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f'data {source}: no such folder; expected "digits" or a folder with one folder a class')
-    try:
-        images = ImageFolder(str(folder), transform)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"data {source}: no images there; expected one folder a class with images in each"
-        ) from error
-    _check_classes(source, len(images.classes), classes)
-    ids = ImageNetInfo().label_names()
-    if classes == len(ids) and set(images.classes) <= set(ids):
-        index = {wordnet_id: position for position, wordnet_id in enumerate(ids)}
-        images.target_transform = lambda rank: index[images.classes[rank]]
-    elif len(images.classes) < classes:
-        warnings.warn(
-            f"data {source}: {len(images.classes)} class folders for {classes} classes; they are taken for the first",
-            stacklevel=2,
-        )
-    return _batches(images, batch_size)
+    images = ClassFolders(source, classes, _names(network, classes, names), transform, MODES[channels])
+    for note in images.notes:
+        warnings.warn(f"data {source}: {note}", stacklevel=2)
+    return _batches(images, batch_size, workers)
 
 
 def class_names(loader: DataLoader[Any]) -> dict[int, str]:
     """What an image folder calls each label that it has images of; nothing for other data."""
     images = loader.dataset
-    if not isinstance(images, ImageFolder):
-        return {}
-    label_of = images.target_transform or int
-    return {label_of(rank): name for rank, name in enumerate(images.classes)}
+    return {label: name for name, label in images.class_to_idx.items()} if isinstance(images, ClassFolders) else {}
 
 
 def number_of_classes(network: nn.Module, space: InputSpace | None) -> int:
@@ -99,29 +113,43 @@ def number_of_classes(network: nn.Module, space: InputSpace | None) -> int:
     return int(probe(network, space).shape[-1] if said is None else said)
 
 
-def _check_classes(source: str, found: int, expected: int) -> None:
-    if found > expected:
-        raise ValueError(f"data {source}: {found} classes, and the network has {expected}")
+def _names(network: nn.Module, classes: int, names: Sequence[str] | None) -> dict[int, str]:
+    """By label: those given, or the ones in timm's config, unless they are of another number of classes."""
+    if names is not None:
+        if len(names) != classes:
+            raise ValueError(f"data: {len(names)} names, and the network has {classes} classes; give one for each")
+        return dict(enumerate(names))
+    said = label_names(network) or (getattr(network, "pretrained_cfg", None) or {}).get("label_names") or ()
+    if isinstance(said, Mapping):  # sparse, its keys texts where they were read from a file
+        found = {int(label): str(name) for label, name in said.items()}
+        return found if max(found) < classes else {}
+    return dict(enumerate(said)) if len(said) == classes else {}
 
 
-def _batches(images: Dataset[Any] | list[Any], batch_size: int) -> DataLoader[tuple[Tensor, Tensor]]:
+def _batches(images: Dataset[Any] | list[Any], batch_size: int, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
     """In order. A loader draws a seed at each pass, even so: its own, or measuring would change the game."""
-    return DataLoader(images, batch_size, generator=torch.Generator())  # type: ignore[arg-type]  # a list serves too
+    if isinstance(images, IterableDataset):
+        workers = 0  # each would read all of it
+    return DataLoader(images, batch_size, num_workers=workers, generator=torch.Generator())  # type: ignore[arg-type]  # a list serves too
 
 
 def evaluation_transform(network: nn.Module, space: InputSpace | None = None) -> Transform:
-    """timm's evaluation preprocessing for the network; images are read as RGB, which some networks do not take.
+    """timm's evaluation preprocessing for the network, of pictures of any kind (:func:`folders.to_mode`).
 
     Args:
         space: what the network takes; default: what its timm config says, which also has how pictures are cut.
 
     Raises:
-        ValueError: no ``space``, and no timm config.
+        ValueError: no ``space``, and no timm config; or no pictures have so many channels.
     """
     channels, size, mean, std = space or input_space(network)
+    if channels not in MODES or not {len(mean), len(std)} <= {1, channels}:
+        raise ValueError(
+            f"an input of {channels} channels, {len(mean)} means and {len(std)} deviations: pictures have 1, 3 or 4, "
+            "and one of each for every channel; of other data, give a loader of tensors"
+        )
     config = resolve_model_data_config(network) | {"input_size": (channels, *size), "mean": mean, "std": std}
-    transform = create_transform(**config, is_training=False)
-    return Compose([Grayscale(), transform]) if channels == 1 else transform
+    return Compose([partial(to_mode, mode=MODES[channels]), create_transform(**config, is_training=False)])
 
 
 def batch_that_fits(network: nn.Module, most: int = 128, space: InputSpace | None = None) -> int:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from zerosum.players.data import class_names
+from zerosum.players.loaders import check_labels, drawn_alike, number_of_batches
 from zerosum.players.progress import progress
 
 Figures = dict[str, float]
@@ -19,7 +20,6 @@ CLASSES = "classes.csv"
 _RANKS = 5
 
 
-@torch.no_grad()
 def predict(
     network: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device, title: str = "measuring"
 ) -> tuple[Tensor, Tensor]:
@@ -28,12 +28,23 @@ def predict(
     Returns:
         int64 tensors (images, 5) and (images,) on the CPU.
     """
-    ranked, labels = [], []
-    for images, batch_labels in progress(loader, title, len(loader)):
-        logits = network(images.to(device))
-        ranked.append(logits.topk(min(_RANKS, logits.shape[1])).indices.cpu())
-        labels.append(batch_labels)
-    return torch.cat(ranked), torch.cat(labels)
+    ranked, labels, _ = _predict(network, loader, device, title)
+    return ranked, labels
+
+
+@torch.no_grad()
+def _predict(
+    network: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device, title: str
+) -> tuple[Tensor, Tensor, int]:
+    """The same, and how many classes there are."""
+    ranked, labels, classes = [], [], 0
+    with drawn_alike():
+        for images, batch_labels in progress(loader, title, number_of_batches(loader)):
+            logits = network(images.to(device))
+            classes = logits.shape[1]
+            ranked.append(logits.topk(min(_RANKS, classes)).indices.cpu())
+            labels.append(batch_labels.cpu())
+    return torch.cat(ranked), torch.cat(labels), classes
 
 
 def percent(hits: Tensor) -> float:
@@ -62,20 +73,30 @@ class Examination:
 
     Args:
         loader: images and labels (:func:`zerosum.players.load_data`).
+
+    Raises:
+        ValueError: a label that is none of the network's classes.
     """
 
     def __init__(
         self, teacher: nn.Module, student: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device
     ) -> None:
         self.student, self.loader, self.device = student, loader, device
-        ranked, labels = predict(teacher, loader, device, "measuring the full-precision network")
+        ranked, labels, classes = _predict(teacher, loader, device, "measuring the full-precision network")
+        check_labels(labels, classes)
         self._teacher_classes, self._labels, self.images = ranked[:, 0], labels, len(labels)
         self._copy_classes: Tensor | None = None
         self.teacher = accuracy(ranked, labels)
 
     def __call__(self) -> Figures:
-        """In percent, of the copy: ``top1``, ``top5``, ``agreement`` with the teacher (one class, right or wrong)."""
+        """In percent, of the copy: ``top1``, ``top5``, ``agreement`` with the teacher (one class, right or wrong).
+
+        Raises:
+            ValueError: the images do not come in the order in which the teacher saw them.
+        """
         ranked, labels = predict(self.student, self.loader, self.device)
+        if not torch.equal(labels, self._labels):
+            raise ValueError("data: the loader's labels are not those of its first pass; give it shuffle=False")
         self._copy_classes = ranked[:, 0]
         return accuracy(ranked, labels) | {"agreement": percent(ranked[:, 0] == self._teacher_classes)}
 

@@ -23,8 +23,12 @@ def silent() -> Iterator[None]:
         _silent.reset(token)
 
 
-def progress(items: Iterable[T], title: str, total: int) -> Iterator[T]:
-    """The items, with a bar that goes away when they end; on a terminal only, and not beside another live display."""
+def progress(items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
+    """The items, with a bar that goes away when they end; on a terminal only, and not beside another live display.
+
+    Args:
+        total: how many; None where that is not known.
+    """
     displayed = hasattr(sys.stdout, "rich_proxied_file")  # rich's stand-in for the stream, while one is
     disable = _silent.get() or displayed or not get_console().is_terminal
     yield from track(items, title, total, transient=True, disable=disable)

@@ -38,6 +38,8 @@ def without_torch(folder, *arguments):
 def test_it_reproduces_the_accuracy(tmp_path, scheme):
     digits = Digits("held-out", lambda picture: picture)
     for index, (picture, label) in enumerate(digits):
+        if label == 4:  # others keep their indices
+            continue
         path = tmp_path / "images" / str(label) / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
@@ -46,7 +48,7 @@ def test_it_reproduces_the_accuracy(tmp_path, scheme):
     assert export.main([str(run), "--check", str(tmp_path / "images")]) == 0
     reported = json.loads((run / "export.json").read_text())["exported_top1"]
     out = without_torch(tmp_path, run / "quantized.onnx", tmp_path / "images")
-    assert out == f"top-1 {reported:.2f} % of 540 images\n"
+    assert out == f"top-1 {reported:.2f} % of 486 images\n"
 
 
 def test_photographs_are_scaled_and_cut_as_when_they_were_measured(tmp_path):

@@ -59,7 +59,7 @@ def export(folder: Path, options: ExportOptions, console: Console) -> bool:
 
             save_pt2(program, aside)
         else:
-            onnx_file.save_onnx(program, network, description, options.opset, aside)
+            onnx_file.save_onnx(program, network, description, options.opset, aside, _published(folder))
     _put(aside, path)
 
     from zerosum.players.export import trial
@@ -103,20 +103,28 @@ def _images(folder: Path, check: str | None, network: nn.Module) -> tuple[DataLo
     """Images to compare on, None for random ones, and what to call them."""
     if check is not None:
         return load_data(check, network), check
-    source = _data_of_run(folder)
+    run = _options_of_run(folder)
+    source = "digits" if run.get("data") is None and run.get("backbone") == "digits_resnet8" else run.get("data")
+    if source is None:
+        return None, "random images"
     try:
-        return (None, "random images") if source is None else (load_data(source, network), source)
+        return load_data(source, network, root=run.get("data_root"), split=run.get("data_split", "validation")), source
     except (OSError, ValueError):
         return None, f"random images, because the run's own, {source}, cannot be read"
 
 
-def _data_of_run(folder: Path) -> str | None:
+def _published(folder: Path) -> bool:
+    """Whether the weights are timm's own, or a package's: nobody knows which classes those of a file are of."""
+    weights = _options_of_run(folder).get("weights", "random")
+    return weights is None or str(weights).startswith("package:")
+
+
+def _options_of_run(folder: Path) -> dict[str, Any]:
+    """What config.json has; nothing where there is none."""
     try:
-        options = json.loads((folder / "config.json").read_text(encoding="utf-8"))["options"]
-        source, backbone = options["data"], options["backbone"]
+        return dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))["options"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return "digits" if source is None and backbone == "digits_resnet8" else source
+        return {}
 
 
 def _advice(scheme: Scheme) -> str | None:

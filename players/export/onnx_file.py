@@ -23,7 +23,14 @@ from zerosum.players.storage import Description
 LEAST_OPSET, NEWEST_OPSET = 18, onnx.defs.onnx_opset_version()
 
 
-def save_onnx(program: ExportedProgram, network: nn.Module, description: Description, opset: int, path: Path) -> None:
+def save_onnx(
+    program: ExportedProgram,
+    network: nn.Module,
+    description: Description,
+    opset: int,
+    path: Path,
+    published: bool = True,
+) -> None:
     """Write the program of an integer network (:mod:`zerosum.players.export.program`) as an ONNX model that says what
     it takes.
 
@@ -33,13 +40,17 @@ def save_onnx(program: ExportedProgram, network: nn.Module, description: Descrip
     ``mean``, ``std``, ``size`` (height and width), ``resize`` (pixels of the shorter side before the cut), ``crop``,
     ``interpolation`` and, where they are known, ``classes``, one a line (of ImageNet, WordNet ids).
 
+    Args:
+        published: whether the weights are those that the backbone's name stands for; with others, nothing tells which
+            classes they know.
+
     Raises:
         ValueError: an operator of the network has no counterpart in ONNX; the message names it.
     """
     layers = {layer: description.bits[name] for name, layer in quantizable_layers(network).items()}
     names = network.named_modules(remove_duplicate=False)  # a layer in two places has two names; one is in the program
     model = onnx_model(program, {name: layers[module] for name, module in names if module in layers}, opset)
-    model.metadata_props.update(describe_input(network, description))
+    model.metadata_props.update(describe_input(network, description, published))
     ir.save(model, path)
     onnx.checker.check_model(path, full_check=True)
 
@@ -71,7 +82,7 @@ def load_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, int]]:
     return run, dict(kernels.most_common())
 
 
-def describe_input(network: nn.Module, description: Description) -> dict[str, str]:
+def describe_input(network: nn.Module, description: Description, published: bool = True) -> dict[str, str]:
     """The metadata of :func:`save_onnx`."""
     config, space = resolve_model_data_config(network), description.space
     found = {
@@ -85,12 +96,14 @@ def describe_input(network: nn.Module, description: Description) -> dict[str, st
         "crop": config["crop_mode"],
         "interpolation": config["interpolation"],
     }
-    names = description.class_names or _imagenet(description.architecture)
+    names = description.class_names or (_imagenet(network, description.architecture) if published else [])
     return found | ({"classes": "\n".join(names)} if names else {})
 
 
-def _imagenet(architecture: Architecture) -> list[str]:
-    """The classes of a network that timm knows by a name, where it has as many as ImageNet."""
+def _imagenet(network: nn.Module, architecture: Architecture) -> list[str]:
+    """ImageNet's classes, of a network that timm knows by a name whose own weights know them, as their tag says."""
     ids: list[str] = ImageNetInfo().label_names()
     by_name = architecture.kind == "timm" and "pretrained_cfg" not in architecture.args
-    return ids if by_name and architecture.args.get("num_classes") == len(ids) else []
+    config = getattr(network, "pretrained_cfg", None) or {}
+    its_own = config.get("num_classes") == architecture.args.get("num_classes") == len(ids)
+    return ids if by_name and its_own and "in1k" in (config.get("tag") or "") else []

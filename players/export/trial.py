@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from zerosum.players.backbones import input_space
 from zerosum.players.examination import percent
 from zerosum.players.export.program import trace
+from zerosum.players.loaders import number_of_batches
 from zerosum.players.progress import progress
 
 Runs: TypeAlias = Callable[[Tensor], Tensor]  # images (N, channels, height, width) → logits (N, classes)
@@ -92,7 +93,7 @@ def compare(path: Path, network: nn.Module, twin: nn.Module, loader: DataLoader[
     batches = loader if loader is not None else [(noise, None)]
     ours, theirs, labels = [], [], []
     with torch.no_grad():
-        for images, known in progress(batches, "comparing", len(batches)):
+        for images, known in progress(batches, "comparing", 1 if loader is None else number_of_batches(loader)):
             ours.append(network(images))
             theirs.append(runs(images))
             labels.append(known)

@@ -10,6 +10,7 @@ from torch import nn
 
 from zerosum import DynamicsName, players
 from zerosum.players.backbones import InputSpace, checkpoint_file
+from zerosum.players.loaders import is_named
 from zerosum.players.pretrained import local_checkpoint, local_config, local_folder
 from zerosum.recipes.common.effort import Effort, Plan, plan_of
 from zerosum.runs import Options
@@ -41,8 +42,16 @@ class DataFreeOptions(Options):
     std: tuple[float, ...] = ()
     """Standard deviation of their pixels. Default: likewise."""
     data: str | None = None
-    """Real images, for measuring only: "digits", or a folder with one folder a class; where WordNet ids are the names,
-    they are classes of ImageNet, all or some. Default: none; for the default network, its held-out digits."""
+    """Real images, for measuring only: "digits"; a folder with one folder a class, named by the classes' indices, the
+    network's own names for them or ImageNet's WordNet ids, or else in natural order; or a data set by timm's name for
+    it, such as torch/cifar10, hfds/NAME, wds/NAME. Default: none; for the default network, its held-out digits."""
+    data_root: str | None = None
+    """Of a data set by name: the folder that it lies in, or is to be cached in."""
+    data_split: str = "validation"
+    """Of a data set by name: which part of it."""
+    workers: int = 0
+    """Processes that prepare these images beside this one. They pay where that takes longer than the network does: for
+    large pictures, or on a GPU. Nothing else changes."""
     bits: str = "w2a3"
     """Bits of weights and activations, each 2 to 8, or 32 for full precision. The network's own input keeps 8."""
     layer_bits: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -105,7 +114,7 @@ class DataFreeOptions(Options):
 
     def check(self) -> None:
         super().check()
-        self.check_at_least(0, "warmup", "block_steps", "gap_tolerance", "adjustment", "leaves", "dropped")
+        self.check_at_least(0, "warmup", "block_steps", "gap_tolerance", "adjustment", "leaves", "dropped", "workers")
         self.check_at_least(1, "batch_size", "calibration", "pool", "gap_every", "measure_every")
         for name in ("leaves", "dropped"):
             if (share := getattr(self, name)) is not None and share > 1:
@@ -114,9 +123,12 @@ class DataFreeOptions(Options):
             raise ValueError(f"--warmup 0 --leaves {self.leaves}: no generator has learned to make the other images")
         players.Bits.parse(self.bits)
         players.arguments_of(self.backbone_args)
+        if self.data_root is not None and not is_named(self.data or ""):
+            raise ValueError(f"--data-root {self.data_root}: only a data set by name has one, such as torch/cifar10")
 
     def inputs(self) -> Mapping[str, Path]:
-        """The weights' file, also where a package or a folder brings it, the folder's config, and that of images."""
+        """The weights' file, also where a package or a folder brings it, the folder's config, and the folder of images,
+        unless it is a hub's cache."""
         found = {}
         folder = local_folder(self.backbone)
         if folder is not None:
@@ -125,7 +137,10 @@ class DataFreeOptions(Options):
             found["weights"] = checkpoint_file(expand(self.weights))
         elif self.weights is None and folder is not None and folder.is_dir():
             found["weights"] = local_checkpoint(folder)
-        if self.data is not None and self.data != "digits":
+        if self.data is not None and is_named(self.data):
+            if self.data_root is not None and self.data.lower().startswith("torch/"):
+                found["data_root"] = expand(self.data_root)
+        elif self.data is not None and self.data != "digits":
             found["data"] = expand(self.data)
         return found
 

@@ -65,5 +65,13 @@ def examination_of(pair: Pair, config: DataFreeOptions) -> players.Examination |
     source = "digits" if config.data is None and config.backbone == DEFAULT_BACKBONE else config.data
     if source is None:
         return None
-    loader = players.load_data(source, pair.teacher, players.batch_that_fits(pair.teacher))
+    loader = players.load_data(
+        source,
+        pair.teacher,
+        players.batch_that_fits(pair.teacher, space=pair.space),
+        pair.space,
+        workers=config.workers,
+        root=config.data_root,
+        split=config.data_split,
+    )
     return players.Examination(pair.teacher, pair.student, loader, pair.device)

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import zerosum
+from tests.players.test_loaders import write_mnist
 from zerosum import export
 from zerosum.players import load_data, load_quantized
+from zerosum.players.export.command import _published
 from zerosum.runs.run import main as play
 
 PLAY = ["adasg", "--rounds", "3", "--batch-size", "4", "--calibration", "2", "--bits", "w4a8"]
@@ -68,6 +70,26 @@ def test_check_fails_where_the_file_does_something_else(folder, monkeypatch, cap
     assert export.main([str(folder), "--check", "digits"]) == 1
     out, _ = say(capsys)
     assert "agree, fewer than 99 %" in out
+
+
+def test_a_data_set_by_name_is_found_where_the_run_found_it(folder, tmp_path):
+    write_mnist(tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["options"] |= {"data": "torch/mnist", "data_root": str(tmp_path), "data_split": "train"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert export.main([str(folder)]) == 0
+    table = json.loads((folder / "export.json").read_text())
+    assert (table["images"], table["pytorch_top1"] is None) == ("torch/mnist", False)
+
+
+def test_weights_are_published_where_timm_or_a_package_has_them(folder):
+    for weights, expected in {None: True, "package:x": True, "random": False, "/x.pth": False}.items():
+        config = json.loads((folder / "config.json").read_text())
+        config["options"]["weights"] = weights
+        (folder / "config.json").write_text(json.dumps(config))
+        assert _published(folder) is expected
+    (folder / "config.json").unlink()
+    assert not _published(folder)
 
 
 def test_a_program_runs_with_torch_alone(folder, tmp_path):

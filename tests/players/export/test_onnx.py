@@ -17,11 +17,12 @@ from zerosum.players import (
     assign_bits,
     calibrate,
     input_space,
+    label_names,
     layer_bits,
     load_backbone,
     quantize,
 )
-from zerosum.players.export.onnx_file import load_onnx, save_onnx
+from zerosum.players.export.onnx_file import describe_input, load_onnx, save_onnx
 from zerosum.players.export.program import integer_network, trace
 from zerosum.players.storage import Description
 
@@ -192,3 +193,22 @@ def test_what_onnx_has_no_words_for_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"cannot be written as ONNX: torch\.ops\.aten\.conv2d\.default: "):
         save_onnx(trace(integer_network(quantized, images), images), quantized, description, 21, tmp_path / "q.onnx")
     assert not (tmp_path / "q.onnx").exists()
+
+
+def test_only_networks_of_imagenet_carry_its_classes():
+    """As timm's config says: a thousand classes of others are not its."""
+    cases = [
+        ("resnet18.a1_in1k", {}, True, True),
+        ("resnet18.a1_in1k", {}, False, False),  # weights out of a file, of whatever it was trained on
+        ("resnet18.a1_in1k", {"label_names": ["own"]}, True, False),
+        ("resnet18.a1_in1k", {"num_classes": 5}, True, False),  # the head is another
+        ("cifar_resnet20", {}, True, False),
+        ("resmlp_12_224.fb_dino", {}, True, False),  # trained without labels
+    ]
+    for name, changes, published, expected in cases:
+        network = load_backbone(name, "random", num_classes=1000)
+        network.pretrained_cfg = network.pretrained_cfg | changes
+        architecture = Architecture("timm", name, {"num_classes": 1000})
+        description = Description(architecture, {}, Scheme(), input_space(network), label_names(network))
+        found = describe_input(network, description, published).get("classes", "")
+        assert found.startswith("n01440764\n") == expected, (name, changes, published)
