@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from torchvision.transforms import Compose
 
-from zerosum.players.backbones import InputSpace, input_space
 from zerosum.players.folders import MODES, ClassFolders, Transform, check_classes, to_mode
 from zerosum.players.loaders import check_batches, is_named, named_data
 from zerosum.players.probe import probe
+from zerosum.players.spaces import InputSpace, input_space, label_names
 
 Split = Literal["train", "held-out"]
 

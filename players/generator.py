@@ -1,7 +1,7 @@
 """The generator: images from latents and labels."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -70,12 +70,16 @@ class ConditionalGenerator(nn.Module):
 
     Args:
         image_size: (height, width).
+        moments: mean and standard deviation of each of the images' channels, over a batch; default: 0 and 1.
         conditioning: ``"embedding"`` multiplies the latent by a label embedding (published for CIFAR); ``"batchnorm"``
             uses class-conditional BatchNorm (published for ImageNet).
 
     Raises:
         ValueError: an unknown conditioning.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -84,10 +88,15 @@ class ConditionalGenerator(nn.Module):
         channels: int = 3,
         latent_dim: int = 100,
         conditioning: Conditioning = "embedding",
+        moments: tuple[Sequence[float], Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         if conditioning not in ("embedding", "batchnorm"):
             raise ValueError(f'conditioning is "embedding" or "batchnorm", not {conditioning!r}')
+        mean, std = (torch.tensor(values)[:, None, None] for values in moments or ((0.0,), (1.0,)))
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+        self._scaled = moments is not None
         self.latent_dim = latent_dim
         self.num_classes = num_classes
         self.image_size = image_size
@@ -118,4 +127,5 @@ class ConditionalGenerator(nn.Module):
         for stage in self.stages:
             x = stage(x, labels) if isinstance(stage, ConditionalBatchNorm2d) else stage(x)
         height, width = self.image_size
-        return x[:, :, :height, :width]
+        images = x[:, :, :height, :width]
+        return images * self.std + self.mean if self._scaled else images

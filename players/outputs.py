@@ -50,7 +50,7 @@ def checked(logits: Any, images: int) -> Tensor:
 
 
 def answer_with_logits(network: nn.Module, logits: Logits = logits_of) -> RemovableHandle:
-    """From now on a call of ``network`` returns its logits alone; a copy of it does so too. The handle takes that off."""
+    """Let a call of ``network``, and of its copies, return its logits alone; the handle takes that off."""
     return network.register_forward_hook(lambda module, args, output: logits(output))
 
 

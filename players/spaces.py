@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from timm.data import resolve_model_data_config
 from torch import nn
 
+_PIXELS = 0.45, 0.25  # mean and deviation in photographs, of pixels in 0 to 1
+_ABOUT = 2.5
 _SPACE, _LABELS = "input_space", "label_names"  # attributes; timm's networks have a config instead
 
 
@@ -61,6 +63,16 @@ def say_space(network: nn.Module, space: InputSpace, names: Sequence[str] | None
     setattr(network, _SPACE, space)
     if names is not None:
         setattr(network, _LABELS, tuple(names))
+
+
+def image_moments(space: InputSpace) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation of each channel of photographs in this space; None where they are about 0 and 1, as
+    the normalisation is there to make them."""
+    shifts = tuple((_PIXELS[0] - mean) / std for mean, std in zip(space.mean, space.std, strict=True))
+    scales = tuple(_PIXELS[1] / std for std in space.std)
+    if all(1 / _ABOUT <= scale <= _ABOUT and abs(shift) <= 1 for shift, scale in zip(shifts, scales, strict=True)):
+        return None
+    return shifts, scales
 
 
 def check_space(name: str, space: InputSpace) -> None:

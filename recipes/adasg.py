@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from zerosum import Game
 from zerosum.objectives import adaptability, adaptability_band, agreement_loss, calibration_loss, disagreement_loss
-from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, Play, Scene, scene_of
+from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, Play, Scene, Subject, scene_of
 from zerosum.runs import Experiment
 
 
@@ -49,9 +49,9 @@ class Config(DataFreeOptions):
             raise ValueError(f"--low {self.low} --high {self.high}: expected a band within 0 to 1, low up to high")
 
 
-def recipe(config: Config) -> Experiment:
-    """A generator and a quantized copy of ``config.backbone``."""
-    scene = scene_of(config)
+def recipe(config: Config, subject: Subject | None = None) -> Experiment:
+    """A generator and a quantized copy of ``config.backbone``, or of a network that is handed in."""
+    scene = scene_of(config, subject)
     return Keeping(scene).experiment(make_game(scene, config))
 
 

@@ -19,7 +19,7 @@ from zerosum import Game, Match, Player, Responding
 from zerosum.objectives import calibration_loss
 from zerosum.players import InputSpace
 from zerosum.players.leaves import dead_leaves
-from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, Pair, Play, pair_of
+from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, Pair, Play, Subject, pair_of
 from zerosum.recipes.common.effort import Plan
 from zerosum.recipes.common.pool import Pixels, PoolScene, filling, noise
 from zerosum.recipes.common.synthesis import Synthesis, Way, synthesis_prior
@@ -52,9 +52,10 @@ class Config(DataFreeOptions):
         return super().plan(network, space)._replace(warmup=0)
 
 
-def recipe(config: Config) -> Experiment:
-    """Images, where some are to be optimized, and a quantized copy of ``config.backbone``."""
-    pair = pair_of(config)
+def recipe(config: Config, subject: Subject | None = None) -> Experiment:
+    """Images, where some are to be optimized, and a quantized copy of ``config.backbone``, or of a network that is
+    handed in."""
+    pair = pair_of(config, subject)
     count = config.plan(pair.teacher, pair.space).pool
     found = dead_leaves(count, pair.space) if config.images == "leaves" else noise(count, pair)
     return experiment_on(found, pair, config)

@@ -61,12 +61,13 @@ def test_no_part_imports_what_it_must_not_know(part):
 
 
 def test_the_engine_knows_torch_alone():
-    """But for ``zerosum.load``, which asks the harness when it is called."""
+    """But for ``zerosum.load`` and ``zerosum.quantize``, which ask others when they are called."""
     for path in files("zerosum"):
         for module in imported(path):
             top = module.partition(".")[0]
             if top == "zerosum":
-                lazily = path == PARTS["zerosum"] / "__init__.py" and knows(module, "zerosum.runs")
+                doors = ("zerosum.runs", "zerosum.recipes.common")
+                lazily = path == PARTS["zerosum"] / "__init__.py" and any(knows(module, door) for door in doors)
                 upwards = any(knows(module, name) for name in _OTHERS | {"zerosum.runs"})
                 assert lazily or not upwards, f"{path}: {module}"
             else:

@@ -1,6 +1,7 @@
 """Two-player min-max games on PyTorch: players, a payoff, dynamics, criteria, and the match that plays them."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -43,16 +44,27 @@ from zerosum.player import Player, Side, Term
 from zerosum.response import BestResponse, Response
 from zerosum.transforms import Accumulate, clip_norm
 
+if TYPE_CHECKING:
+    from zerosum.recipes.common.from_python import Quantized, quantize
+
 # fmt: off
 __all__ = [
     "DYNAMICS", "Accumulate", "AllOf", "Alternating", "AnyOf", "BalanceGap", "BestResponse",
     "ConsensusOptimization", "Criterion", "Diverged", "DualityGap", "During", "Dynamics", "DynamicsName",
     "Evaluation", "Exploitability", "Extragradient", "Field", "Game", "GradientNorm", "Lookahead", "Match",
-    "MixedStrategy", "Optimistic", "Patience", "Player", "Record", "Responding", "Response", "Round", "Side",
-    "Simultaneous", "SymplecticGradientAdjustment", "Term", "Verdict", "Watcher", "clip_norm", "evaluate",
-    "extragradient_step", "load", "make_dynamics", "matrix_game",
+    "MixedStrategy", "Optimistic", "Patience", "Player", "Quantized", "Record", "Responding", "Response", "Round",
+    "Side", "Simultaneous", "SymplecticGradientAdjustment", "Term", "Verdict", "Watcher", "clip_norm", "evaluate",
+    "extragradient_step", "load", "make_dynamics", "matrix_game", "quantize",
 ]
 # fmt: on
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("Quantized", "quantize"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from zerosum.recipes.common import from_python  # the engine needs nothing of recipes; this is for who quantizes
+
+    return getattr(from_python, name)
 
 
 def load(

@@ -4,7 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from rich.console import Console
@@ -14,7 +14,10 @@ from torch.utils.data import DataLoader
 from zerosum.players.data import load_data
 from zerosum.players.export.program import float_twin, integer_network, trace
 from zerosum.players.quantization import Scheme
-from zerosum.players.storage import QUANTIZED, load_described
+from zerosum.players.storage import QUANTIZED, Description, load_described
+
+if TYPE_CHECKING:
+    from zerosum.players.export.trial import Report
 
 TABLE = "export.json"
 _AGREEMENT = 99.0  # percent of images that --check wants to have the same class
@@ -46,37 +49,63 @@ def export(folder: Path, options: ExportOptions, console: Console) -> bool:
         ImportError: a package of the extra ``export`` is missing.
     """
     network, description = load_described(folder / QUANTIZED, trust=options.trust)
-    loader, images_are = _images(folder, options.check, network)
-    onnx_file = _import_onnx(options.opset) if options.format == "onnx" else None
+    images = images_to_compare(folder, options.check, network)
+    path = folder / f"quantized.{options.format}"
+    report = write(path, network, description, images, options.opset, console, _published(folder))
+    written = json.dumps({"file": path.name, "images": images[1]} | report.figures, indent=2) + "\n"
+    beside = folder / f"{TABLE}.part"
+    beside.write_text(written, encoding="utf-8")
+    _put(beside, folder / TABLE)
+    if options.check is not None and report.agreement < _AGREEMENT:
+        console.print(f"--check: {report.agreement:.2f} % agree, fewer than {_AGREEMENT:g} %", style="red")
+        return False
+    return True
+
+
+def write(
+    path: Path,
+    network: nn.Module,
+    description: Description,
+    images: tuple[DataLoader[Any] | None, str],
+    opset: int,
+    console: Console,
+    published: bool = False,
+) -> "Report":
+    """Write a quantized network, which returns logits, as ONNX or as a program of torch.export, by the path's suffix;
+    and try the file beside it.
+
+    Args:
+        images: to compare on, None for random ones, and what they are called.
+        opset: of ONNX's operators.
+        published: whether the weights are those that the network's name stands for.
+
+    Raises:
+        ValueError, OSError, ImportError: as :func:`export`.
+    """
+    if path.suffix not in (".onnx", ".pt2"):
+        raise ValueError(f"{path}: expected a file that ends in .onnx or .pt2")
+    onnx_file = _import_onnx(opset) if path.suffix == ".onnx" else None
     with console.status("exporting"):
-        images = torch.randn(_TRACED, description.space.channels, *description.space.size)
-        integers = integer_network(network, images)
-        program = trace(integers, images)
-        path = folder / f"quantized.{options.format}"
+        noise = torch.randn(_TRACED, description.space.channels, *description.space.size)
+        integers = integer_network(network, noise)
+        program = trace(integers, noise)
         aside = path.with_name(f"{path.stem}.part{path.suffix}")
         if onnx_file is None:
             from zerosum.players.export.pt2_file import save_pt2
 
             save_pt2(program, aside)
         else:
-            onnx_file.save_onnx(program, network, description, options.opset, aside, _published(folder))
+            onnx_file.save_onnx(program, network, description, opset, aside, published)
     _put(aside, path)
 
     from zerosum.players.export import trial
 
-    console.print(f"{path}; compared on {images_are}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"{path}; compared on {images[1]}", soft_wrap=True, highlight=False, markup=False)
     if onnx_file is not None and (advice := _advice(description.scheme)):
         console.print(advice, soft_wrap=True, highlight=False, markup=False)
-    report = trial.compare(path, network, float_twin(integers), loader, options.opset)
-    written = json.dumps({"file": path.name, "images": images_are} | report.figures, indent=2) + "\n"
-    beside = folder / f"{TABLE}.part"
-    beside.write_text(written, encoding="utf-8")
-    _put(beside, folder / TABLE)
+    report = trial.compare(path, network, float_twin(integers), images[0], opset)
     console.print(report.draw())
-    if options.check is not None and report.agreement < _AGREEMENT:
-        console.print(f"--check: {report.agreement:.2f} % agree, fewer than {_AGREEMENT:g} %", style="red")
-        return False
-    return True
+    return report
 
 
 def _put(aside: Path, path: Path) -> None:
@@ -99,7 +128,7 @@ def _import_onnx(opset: int) -> Any:
     return onnx_file
 
 
-def _images(folder: Path, check: str | None, network: nn.Module) -> tuple[DataLoader[Any] | None, str]:
+def images_to_compare(folder: Path, check: str | None, network: nn.Module) -> tuple[DataLoader[Any] | None, str]:
     """Images to compare on, None for random ones, and what to call them."""
     if check is not None:
         return load_data(check, network), check

@@ -6,6 +6,7 @@ from zerosum.recipes.common.pair import Pair, pair_of
 from zerosum.recipes.common.prior import Prior, prior_of
 from zerosum.recipes.common.scene import Play, Scene
 from zerosum.recipes.common.source import Generated, Source, generated
+from zerosum.recipes.common.subject import Subject
 
 __all__ = [
     "DataFreeOptions",
@@ -16,6 +17,7 @@ __all__ = [
     "Prior",
     "Scene",
     "Source",
+    "Subject",
     "generated",
     "pair_of",
     "prior_of",
@@ -23,11 +25,11 @@ __all__ = [
 ]
 
 
-def scene_of(config: DataFreeOptions) -> Scene:
-    """The pair that is asked for, and a generator that makes images for it.
+def scene_of(config: DataFreeOptions, subject: Subject | None = None) -> Scene:
+    """The pair that is asked for, or that of a network which is handed in, and a generator that makes images for it.
 
     Raises:
         ValueError, OSError: input that cannot be worked with (see :mod:`zerosum.players`).
     """
-    pair = pair_of(config)
+    pair = pair_of(config, subject)
     return Scene(pair, generated(pair, config), prior_of(pair.teacher), config)

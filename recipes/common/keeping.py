@@ -74,7 +74,7 @@ class Keeping:
 
     def _stages(self, match: Match) -> dict[str, dict[str, float]]:
         """What was measured of the student when it came in, when its blocks were reconstructed, and as it is kept."""
-        scene, entry = self.scene, match.entered[str(self._student(match.game))]
+        scene, entry = self.scene, match.entered.get(str(self._student(match.game)), match.round)
 
         def until(round: int) -> dict[str, float]:
             return next((figures for played, figures in reversed(match.measured) if played <= round), {})

@@ -8,8 +8,9 @@ from torch import nn
 
 from zerosum import players
 from zerosum.players import Architecture, Bits, InputSpace, Scheme
-from zerosum.randomness import kept_random_state
+from zerosum.randomness import seed_all
 from zerosum.recipes.common.options import DEFAULT_BACKBONE, DataFreeOptions
+from zerosum.recipes.common.subject import Data, Subject
 
 
 class Pair:
@@ -22,6 +23,7 @@ class Pair:
         bits: of all layers, or of each by name (:func:`zerosum.players.assign_bits`).
         space: what the network takes; default: what it says itself (:func:`zerosum.players.input_space`).
         architecture: how it is built, for the folder that the run leaves; default: a module that was handed in.
+        data: images and labels to measure on, where they are handed in too (:func:`zerosum.players.load_data`).
 
     Raises:
         ValueError: a network that cannot be quantized so, or one that does not say what it takes.
@@ -35,7 +37,9 @@ class Pair:
         space: InputSpace | None = None,
         device: torch.device | str = "cpu",
         architecture: Architecture | None = None,
+        data: Data | None = None,
     ) -> None:
+        self.data = data
         self.scheme, self.device = scheme or Scheme(), torch.device(device)
         self.space = space or players.input_space(network)
         self.architecture = architecture or Architecture.of(network)
@@ -47,22 +51,31 @@ class Pair:
         self.classes = players.number_of_classes(self.teacher, space)
 
 
-def pair_of(config: DataFreeOptions) -> Pair:
-    """The pair that is asked for.
+def pair_of(config: DataFreeOptions, subject: Subject | None = None) -> Pair:
+    """The pair that is asked for, or that of a network which is handed in. What comes after begins from the seed,
+    whatever random numbers the network took.
 
     Raises:
         ValueError, OSError: input that cannot be worked with (see :mod:`zerosum.players`).
     """
-    with kept_random_state():  # a network draws weights before it takes others; the game begins from the seed
+    data = None
+    seed_all(config.seed)
+    if subject is None:
         network, architecture = config.find_backbone()
+    else:
+        network, architecture = subject.twin().to(config.torch_device), Architecture.of(subject.network)
+        data = subject.data
+    seed_all(config.seed)
     first_last = Bits.parse(config.first_last_bits) if config.first_last_bits is not None else None
     bits = players.assign_bits(network, Bits.parse(config.bits), config.layer_bits, first_last)
-    return Pair(network, bits, config.scheme, device=config.torch_device, architecture=architecture)
+    return Pair(network, bits, config.scheme, device=config.torch_device, architecture=architecture, data=data)
 
 
 def examination_of(pair: Pair, config: DataFreeOptions) -> players.Examination | None:
     """What measures the pair on the data that are asked for, P now; None where there are none."""
-    source = "digits" if config.data is None and config.backbone == DEFAULT_BACKBONE else config.data
+    source: Data | None = pair.data if pair.data is not None else config.data
+    if source is None and config.backbone == DEFAULT_BACKBONE:
+        source = "digits"
     if source is None:
         return None
     loader = players.load_data(

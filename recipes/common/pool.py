@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from zerosum import Game, Player, Response
+from zerosum.players.spaces import image_moments
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.prior import Prior
@@ -82,8 +83,11 @@ class PoolScene(Scene):
 
 
 def noise(count: int, pair: Pair) -> Tensor:
-    """(count, channels, height, width) ~ N(0, 1) in normalised input space."""
+    """(count, channels, height, width) of Gaussian noise with the moments of photographs, in normalised input space."""
     images = torch.randn(count, pair.space.channels, *pair.space.size, device=pair.device)
+    if (moments := image_moments(pair.space)) is not None:
+        mean, std = (images.new_tensor(values)[:, None, None] for values in moments)
+        images = images * std + mean
     return images.contiguous(memory_format=torch.channels_last)
 
 
