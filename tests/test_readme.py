@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from torch import nn
+
 from zerosum import export
 from zerosum.runs.run import main as play
 
@@ -20,6 +22,16 @@ def test_it_opens_with_the_two_commands():
         "pip install -e . && python -m zerosum.run recipes/adasg.py\n",
         "pip install -e '.[test]' && pytest\n",
     ]
+
+
+def test_a_network_is_quantized_from_python_as_it_says(tmp_path, monkeypatch):
+    example = blocks("python")[0]
+    short = "rounds=2, block_steps=1, pool=8, input_size="
+    assert example.count("input_size=") == 1
+    monkeypatch.chdir(tmp_path)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 10))
+    exec(example.replace("input_size=", short), {"network": network})
+    assert {"quantized", "network.onnx"} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_the_exported_file_runs_as_it_says(tmp_path):

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from rich.console import Console
@@ -245,7 +245,7 @@ def _space_of(network: nn.Module, input_size: Any, mean: Any, std: Any) -> Input
             "normalised (mean=0, std=1 where they are taken as they are)"
         )
     try:
-        channels, height, width = (operator.index(side) for side in size)
+        channels, height, width = (operator.index(side) for side in size or ())
         mean, std = (
             tuple(float(value) for value in values) if isinstance(values, Iterable) else (float(values),) * channels
             for values in (mean, std)
@@ -265,8 +265,8 @@ def _options(config: type[DataFreeOptions], given: Mapping[str, Any]) -> DataFre
     nested = {
         inner.name: name
         for name, field in fields.items()
-        if dataclasses.is_dataclass(field.default_factory)
-        for inner in dataclasses.fields(field.default_factory)
+        if dataclasses.is_dataclass(made := field.default_factory)
+        for inner in dataclasses.fields(cast(Any, made))
     }
     found: dict[str, Any] = {}
     for name, value in given.items():

@@ -45,8 +45,7 @@ class Subject(NamedTuple):
         Raises:
             ValueError: the network cannot be copied, does not run on such images, or gives no logits.
         """
-        lazy = nn.parameter.UninitializedTensorMixin
-        if any(isinstance(parameter, lazy) for parameter in self.network.parameters()):
+        if any(nn.parameter.is_lazy(parameter) for parameter in self.network.parameters()):
             raise ValueError(f"{self._name} has layers that do not know their shapes yet; run it on images once")
         twin = self.copied()
         if next(twin.parameters(), None) is None:
@@ -64,8 +63,8 @@ class Subject(NamedTuple):
         classes = checked(logits, _TRIED).shape[1]
         if self.class_names is not None and len(self.class_names) != classes:
             raise ValueError(f"{len(self.class_names)} class names, and {self._name} has {classes} classes")
-        if getattr(twin, "num_classes", classes) != classes:
-            twin.num_classes = classes
+        if getattr(twin, "num_classes", classes) != classes:  # of something else
+            setattr(twin, "num_classes", classes)  # noqa: B010 (a module's attributes have types)
         answer_with_logits(twin, self.logits)
         return twin
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import signal
 import subprocess
 import sys
 import textwrap
@@ -268,6 +269,20 @@ def test_a_callback_may_end_it_early_and_gets_what_there_is(after, tmp_path):
     assert (watcher.rounds, result.interrupted) == (after, True)
     assert result.network(torch.randn(2, 3, 12, 20)).shape == (2, 4)
     assert same(zerosum.load(tmp_path / "run", into=network), result.network)
+
+
+class Interrupting(zerosum.Watcher):
+    """Somebody presses Ctrl-C in the third round."""
+
+    def on_round(self, match, record):
+        if record.round == 3:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_ends_it_after_the_round_with_what_there_is():
+    result = quantize(Small(), input_size=(3, 12, 20), **PIXELS, watchers=[Interrupting()], rounds=9, warmup=1)
+    assert result.interrupted
+    assert result.summary["rounds"] == 3
 
 
 SCRIPT = """
