@@ -1,10 +1,6 @@
 """Two-player min-max games on PyTorch: players, a payoff, dynamics, criteria, and the match that plays them."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
-from torch import nn
 
 from zerosum.criteria import (
     AllOf,
@@ -45,7 +41,9 @@ from zerosum.response import BestResponse, Response
 from zerosum.transforms import Accumulate, clip_norm
 
 if TYPE_CHECKING:
-    from zerosum.recipes.common.from_python import Quantized, quantize
+    from zerosum.recipes.common.from_python import quantize
+    from zerosum.recipes.common.quantized import Quantized
+    from zerosum.runs.results import load
 
 # fmt: off
 __all__ = [
@@ -60,24 +58,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in ("Quantized", "quantize"):
+    """What is not the engine's own, which needs none of it, and is looked up where it is when it is asked for."""
+    if name == "load":
+        from zerosum.runs.results import load as found
+    elif name in ("Quantized", "quantize"):
+        from zerosum.recipes.common import from_python
+
+        found = getattr(from_python, name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from zerosum.recipes.common import from_python  # the engine needs nothing of recipes; this is for who quantizes
-
-    return getattr(from_python, name)
-
-
-def load(
-    folder: str | Path, device: torch.device | str = "cpu", into: nn.Module | None = None, trust: bool = False
-) -> nn.Module:
-    """The module that a finished run was for, in eval mode: of AdaSG, the quantized network.
-
-    A folder that cannot build it takes ``into``, a network built so, which is copied; or ``trust``, to run its factory.
-
-    Raises:
-        FileNotFoundError: no finished run in ``folder``.
-        ValueError: the run left no module, or a damaged one, or one that takes ``into`` or ``trust``.
-    """
-    from zerosum.runs import results  # the engine needs nothing of runs; this is for who has one
-
-    return results.kind_of(path := Path(folder).expanduser()).load(path, device, into, trust)
+    return found

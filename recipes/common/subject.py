@@ -1,16 +1,19 @@
 """What is to be quantized, and what it is measured on, where a user hands that in from Python in place of names."""
 
 import copy
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from zerosum.players import InputSpace, say_space
+from zerosum.players import InputSpace, input_space, say_space
 from zerosum.players.architectures import in_a_line
+from zerosum.players.image_processors import processed_space
 from zerosum.players.outputs import Logits, answer_with_logits, checked, logits_of
 from zerosum.players.probe import probe
+from zerosum.players.spaces import check_space, says_space
 
 Data = str | DataLoader[Any] | Dataset[Any]
 _TRIED = 2  # images
@@ -71,3 +74,35 @@ class Subject(NamedTuple):
     @property
     def _name(self) -> str:
         return type(self.network).__name__
+
+
+def space_of(network: nn.Module, input_size: Any, mean: Any, std: Any) -> InputSpace:
+    """What is said, and where nothing is, what the network says itself.
+
+    Raises:
+        ValueError: too little is known, or what is said makes no sense.
+    """
+    own = input_space(network) if says_space(network) else processed_space(network)
+    size = input_size if input_size is not None else None if own is None else (own.channels, *own.size)
+    mean = mean if mean is not None else None if own is None else own.mean
+    std = std if std is not None else None if own is None else own.std
+    given = {"input_size=(channels, height, width)": size, "mean=": mean, "std=": std}
+    name = type(network).__name__
+    if missing := [name for name, value in given.items() if value is None]:
+        raise ValueError(
+            f"{name} does not say what images it takes: give {', '.join(missing)}, by which pixel values in 0 to 1 are "
+            "normalised (mean=0, std=1 where they are taken as they are)"
+        )
+    try:
+        channels, height, width = (operator.index(side) for side in size or ())
+        mean, std = (
+            tuple(float(value) for value in values) if isinstance(values, Iterable) else (float(values),) * channels
+            for values in (mean, std)
+        )
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"input_size={size}, mean={mean}, std={std}: expected (channels, height, width), and a number a channel"
+        ) from error
+    space = InputSpace(channels, (height, width), mean, std)
+    check_space(name, space)
+    return space

@@ -60,3 +60,17 @@ def kind_of(folder: Path) -> Kind:
 def kinds() -> list[Kind]:
     """All that are installed."""
     return [entry.load() for entry in metadata.entry_points(group=_GROUP)]
+
+
+def load(
+    folder: str | Path, device: torch.device | str = "cpu", into: nn.Module | None = None, trust: bool = False
+) -> nn.Module:
+    """The module that a finished run was for, in eval mode: of AdaSG, the quantized network.
+
+    A folder that cannot build it takes ``into``, a network built so, which is copied; or ``trust``, to run its factory.
+
+    Raises:
+        FileNotFoundError: no finished run in ``folder``.
+        ValueError: the run left no module, or a damaged one, or one that takes ``into`` or ``trust``.
+    """
+    return kind_of(path := Path(folder).expanduser()).load(path, device, into, trust)
