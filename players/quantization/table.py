@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ class LayerRow(NamedTuple):
     """A layer. Ranges and signal-to-quantization-noise ratios (SQNR, dB) are None where nothing is rounded.
 
     ``weight_range`` spans all channels; ``size`` is the bytes of the layer's tensors as they are stored, ``share`` that
-    of all the network's.
+    of all the network's; ``block`` is that which it was reconstructed in, empty where it was not.
     """
 
     layer: str
@@ -38,6 +38,7 @@ class LayerRow(NamedTuple):
     activation_sqnr: float | None
     size: int
     share: float
+    block: str = ""
 
 
 class LayerTable(NamedTuple):
@@ -58,30 +59,40 @@ class LayerTable(NamedTuple):
                 shape = "x".join(map(str, row.shape))
                 writer.writerow((row.layer, shape, row.bits, row.scheme, *ranges, *row[6:]))
             rest = self.size - sum(row.size for row in self.rows)
-            writer.writerow(("(other tensors)", *[""] * 9, rest, rest / self.size))
+            writer.writerow(("(other tensors)", *[""] * 9, rest, rest / self.size, ""))
 
     def draw(self) -> Table:
-        """For people to read."""
+        """For people to read; blocks apart from each other."""
         sizes = f"{self.float_size / 1e6:.2f} MB in float32, {self.size / 1e6:.2f} MB as stored"
         table = Table(title=self.rows[0].scheme, caption=f"SQNR in dB, size in percent: {sizes}", box=SIMPLE, padding=0)
         table.add_column("layer", overflow="fold")
         for heading in ("shape", "bits", "weight", "SQNR", "input", "SQNR", "size"):
             table.add_column(heading, justify="right")
-        for row in self.rows:
+        for row, behind in zip(self.rows, [*self.rows[1:], None], strict=True):
             weight = (_draw_range(row.weight_range), _draw_ratio(row.weight_sqnr))
             inputs = (_draw_range(row.activation_range), _draw_ratio(row.activation_sqnr))
             shape = "×".join(map(str, row.shape))
             table.add_row(row.layer, shape, str(row.bits), *weight, *inputs, f"{100 * row.share:.1f}")
+            if behind is not None and behind.block != row.block:
+                table.add_section()
         return table
 
 
 @torch.no_grad()
-def describe_layers(original: nn.Module, quantized: nn.Module, images: Tensor, scheme: Scheme) -> LayerTable:
+def describe_layers(
+    original: nn.Module,
+    quantized: nn.Module,
+    images: Tensor,
+    scheme: Scheme,
+    blocks: Mapping[str, str] | None = None,
+) -> LayerTable:
     """The layers of ``quantized``, a calibrated copy that :func:`quantize` made of ``original``.
 
     Args:
         images: (N, channels, height, width) in normalised input space; the activations looked at are theirs.
+        blocks: the names of the blocks that layers were reconstructed in, by theirs.
     """
+    block_of = blocks or {}
     activation_sqnr = _activation_sqnr(quantized, images)
     state, bits = packed_state(quantized), layer_bits(quantized)
     size = _bytes(state.values())
@@ -98,7 +109,17 @@ def describe_layers(original: nn.Module, quantized: nn.Module, images: Tensor, s
         ranges, ratios = (weight_range, activation_range), (weight_sqnr, activation_sqnr.get(name))
         stored = _bytes(tensor for key, tensor in state.items() if key.startswith(f"{name}."))
         rows.append(
-            LayerRow(name, tuple(weight.shape), bits[name], str(scheme), *ranges, *ratios, stored, stored / size)
+            LayerRow(
+                name,
+                tuple(weight.shape),
+                bits[name],
+                str(scheme),
+                *ranges,
+                *ratios,
+                size=stored,
+                share=stored / size,
+                block=block_of.get(name, ""),
+            )
         )
     return LayerTable(rows, size, _bytes(original.state_dict().values()))
 

@@ -94,7 +94,9 @@ class Keeping:
         players.save_quantized(path, pair.student, pair.architecture, pair.space, scheme, names)
         with match.game.undisturbed():
             images = self.scene.source.images(self._shown)
-            layers = players.describe_layers(pair.teacher, pair.student, images, scheme)
+            blocks = self.scene.reconstruction.blocks if self.scene.reconstruction is not None else []
+            of = {layer: block.name for block in blocks for layer in block.layers}
+            layers = players.describe_layers(pair.teacher, pair.student, images, scheme, of)
         layers.write(folder / "layers.csv")
         if self.scene.reconstruction is not None:
             self.scene.reconstruction.write(folder / BLOCKS)

@@ -227,6 +227,9 @@ def test_blocks_answer_whatever_is_asked_for(options, tmp_path):
     blocks = (run / "blocks.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert summary["rounds"] == 3 + len(blocks)
     assert len(blocks) == 5
+    with (run / "layers.csv").open(newline="", encoding="utf-8") as file:
+        named = {row["block"] for row in csv.DictReader(file) if row["shape"]}
+    assert named == {block.split(",")[0] for block in blocks}
     # What is reported is of what is kept: the network in the folder has that accuracy, and those classes.
     network = zerosum.load(run)
     top1 = accuracy(*predict(network, load_data("digits", network), torch.device("cpu")))["top1"]
