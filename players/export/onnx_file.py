@@ -106,4 +106,5 @@ def _imagenet(network: nn.Module, architecture: Architecture) -> list[str]:
     by_name = architecture.kind == "timm" and "pretrained_cfg" not in architecture.args
     config = getattr(network, "pretrained_cfg", None) or {}
     its_own = config.get("num_classes") == architecture.args.get("num_classes") == len(ids)
+    its_own = its_own and not config.get("label_names")  # or they would be those
     return ids if by_name and its_own and "in1k" in (config.get("tag") or "") else []

@@ -82,32 +82,32 @@ def quantize(
     made = recipes.load(recipe)
     if not issubclass(made.config, DataFreeOptions) or len(inspect.signature(made.function).parameters) < 2:
         raise ValueError(f"recipe {recipe} quantizes no network that is handed in: expected recipe(config, subject)")
+    if out is not None:
+        run_folder.check_free(out := expand(out))
     subject = None
     if isinstance(network, nn.Module):
-        space = space_of(network, input_size, mean, std)
-        subject = Subject(network, space, logits, data, class_names)
         if refused := sorted(_OF_NAMES & options.keys()):
             raise TypeError(
                 f"{', '.join(refused)}: only of a network by name, and {type(network).__name__} is handed in"
             )
+        subject = Subject(network, space_of(network, input_size, mean, std), logits, data, class_names)
         options["backbone"] = Architecture.of(network).name
     else:
-        given = {"input_size": input_size, "mean": mean, "std": std}
+        if not isinstance(data, str | None) or class_names is not None or logits is not logits_of:
+            raise TypeError("a loader, class_names and logits go with a network that is handed in, not with a name")
+        given = {"input_size": input_size, "mean": _each(mean), "std": _each(std), "data": data}
         options |= {"backbone": network} | {name: value for name, value in given.items() if value is not None}
-        if data is not None and not isinstance(data, str):
-            raise TypeError("data: a loader goes with a network that is handed in; by name, give an image folder")
-        options["data"] = data
     said = {"bits": bits} | options
     config = _options(made.config, said)
     keep_freed_memory()
-    with undisturbed(), speaking(progress) as console, ExitStack() as held:
+    with recipes.beside(recipe), undisturbed(), speaking(progress) as console, ExitStack() as held:
         experiment, first = begin(made, config, subject)
         kept = None
         if out is None:
             kept = tempfile.TemporaryDirectory(prefix="zerosum-")
             folder = Path(kept.name)
         else:
-            folder = expand(out)
+            folder = Path(out)
             held.enter_context(run_folder.claim(folder))
         run_folder.write_config(folder, made, config, _line(network, recipe, said))
         session = Session(experiment, folder, config, console, watchers)
@@ -119,6 +119,10 @@ def quantize(
     if subject is not None:
         found = found.to(next(subject.network.parameters()).device)
     return Quantized(found, folder, subject, not over, kept)
+
+
+def _each(values: float | Sequence[float] | None) -> Sequence[float] | None:
+    return (values,) if isinstance(values, int | float) else values
 
 
 def _options(config: type[DataFreeOptions], given: Mapping[str, Any]) -> DataFreeOptions:

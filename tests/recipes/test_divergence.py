@@ -50,7 +50,7 @@ def test_it_goes_back_no_more_often_than_it_may(tmp_path, capsys):
 
 
 def test_a_rewound_run_that_is_killed_goes_on_as_it_was(tmp_path):
-    options = [*DIVERGING, "--quantized-lr", "0.05", "--on-divergence", "rewind", "--max-rewinds", "25"]
+    options = [*DIVERGING, "--quantized-lr", "0.2", "--on-divergence", "rewind", "--max-rewinds", "25"]
     whole, folder, log = tmp_path / "whole", tmp_path / "run", tmp_path / "log"
     assert main([*options, "--out", str(whole)]) == 0
     process = start(log, *options, "--out", folder)
