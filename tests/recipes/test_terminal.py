@@ -14,7 +14,7 @@ from rich.live import Live
 from tests.zerosum.games import bilinear
 from zerosum import Match, Simultaneous
 from zerosum.players import progress
-from zerosum.runs.messages import output
+from zerosum.runs.messages import output, say
 from zerosum.runs.watchers import ConsoleWatcher
 
 LINES, COLUMNS = 200, 250
@@ -97,6 +97,18 @@ def test_measurements_leave_the_panel_whole(monkeypatch):
     assert "measuring" not in terminal.getvalue().partition("╭")[2]  # before it, round 0 has a bar
     assert screen.most_panels == 1
     assert str(screen).strip() == ""
+
+
+def test_a_notebook_gets_plain_lines_though_its_kernel_forces_colours(monkeypatch, capsys):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as ipykernel does, by which rich takes its stream for a terminal
+    watchers = [ConsoleWatcher(output())]
+    Match(bilinear(1.0, 2.0, 0.1), Simultaneous(), 20, watchers=watchers).play()
+    say("something is missing")
+    said, wrong = capsys.readouterr()
+    assert [line.split(",")[0] for line in said.splitlines()] == ["round 1/20", "round 20/20"]
+    assert wrong == "zerosum: something is missing\n"  # not a page of HTML, which would go elsewhere
+    assert "\x1b" not in said
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX")

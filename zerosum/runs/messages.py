@@ -66,8 +66,8 @@ class Outlet:
 
 
 def output() -> Console:
-    """What a command prints on: standard output, words as they are."""
-    return Console(file=cast(TextIO, Outlet(sys.stdout)), markup=False, highlight=False, emoji=False)
+    """What a command prints on: standard output, words as they are; in a notebook plain lines."""
+    return _on(sys.stdout)
 
 
 def reader_is_gone(console: Console) -> bool:
@@ -82,8 +82,7 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 
 def say(what: object) -> None:
     """Print it as it is, on standard error."""
-    console = Console(file=cast(TextIO, Outlet(sys.stderr)), markup=False, highlight=False, emoji=False)
-    console.print(f"zerosum: {what}", style="red", soft_wrap=True)
+    _on(sys.stderr).print(f"zerosum: {what}", style="red", soft_wrap=True)
 
 
 def flag(name: str) -> str:
@@ -143,6 +142,16 @@ def guarded(main: Main) -> Main:
 def traceback_of(error: BaseException) -> bytes:
     """For a file."""
     return printable("".join(traceback.format_exception(error))).encode()
+
+
+def _on(stream: TextIO | None) -> Console:
+    """A notebook is no terminal, though its kernel sets FORCE_COLOR, by which rich takes it for one; nor does rich get
+    to show pages of HTML there, each line in one of its own."""
+    outlet = cast(TextIO, Outlet(stream))
+    terminal = False if Console().is_jupyter and not outlet.isatty() else None
+    return Console(
+        file=outlet, markup=False, highlight=False, emoji=False, force_jupyter=False, force_terminal=terminal
+    )
 
 
 def _line(error: BaseException) -> str:
