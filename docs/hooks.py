@@ -1,0 +1,46 @@
+"""What ``mkdocs build`` does besides: two more pages, the four folders as the one package that they install as, and the
+roles in docstrings as links."""
+
+import re
+import shutil
+from pathlib import Path
+
+import griffe
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "build" / "docs" / "zerosum"  # read and never imported; mkdocs.yml has its folder under paths
+FOLDERS = {"zerosum": "", "players": "players", "objectives": "objectives", "recipes": "recipes"}
+TOKEN = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`([\w.]+)`|``.*?``|<", re.DOTALL)
+
+
+def on_startup(command, dirty):
+    PACKAGE.mkdir(parents=True, exist_ok=True)  # mkdocstrings passes over a path that is not there
+
+
+def on_pre_build(config):
+    shutil.rmtree(PACKAGE, ignore_errors=True)
+    for folder, place in FOLDERS.items():
+        shutil.copytree(ROOT / folder, PACKAGE / place, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def on_files(files, config):
+    for name in ("README.md", "CONTRIBUTING.md"):  # the first becomes the index
+        text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
+        files.append(File.generated(config, name, content=text))
+
+
+class Roles(griffe.Extension):
+    def on_object(self, *, obj, **_):
+        def written(token):
+            if not (name := token[1]):
+                return "&lt;" if token[0] == "<" else token[0]  # <date> is text, and not HTML
+            first, dot, rest = name.partition(".")
+            try:
+                found = obj.resolve(first) + dot + rest
+            except griffe.NameResolutionError:
+                found = name
+            return f'<autoref identifier="{found}" optional><code>{name}</code></autoref>'  # optional: else plain code
+
+        if obj.docstring:
+            obj.docstring.value = TOKEN.sub(written, obj.docstring.value)
