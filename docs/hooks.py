@@ -1,5 +1,4 @@
-"""What ``mkdocs build`` does besides: two more pages, the four folders as the one package that they install as, and the
-roles in docstrings as links."""
+"""What ``mkdocs build`` does besides: two more pages, the folders as the one package they install as, roles as links."""
 
 import re
 import shutil
@@ -10,17 +9,18 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "build" / "docs" / "zerosum"  # read and never imported; mkdocs.yml has its folder under paths
-FOLDERS = {"zerosum": "", "players": "players", "objectives": "objectives", "recipes": "recipes"}
-TOKEN = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`([\w.]+)`|``.*?``|<", re.DOTALL)
-
-
-def on_startup(command, dirty):
-    PACKAGE.mkdir(parents=True, exist_ok=True)  # mkdocstrings passes over a path that is not there
+PACKAGE.mkdir(parents=True, exist_ok=True)  # mkdocstrings passes over a path that is not there when it begins
+TOKEN = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`([\w.]+)`|(`+).*?\2|<", re.DOTALL)
 
 
 def on_pre_build(config):
     shutil.rmtree(PACKAGE, ignore_errors=True)
-    for folder, place in FOLDERS.items():
+    for folder, place in {
+        "zerosum": "",
+        "players": "players",
+        "objectives": "objectives",
+        "recipes": "recipes",
+    }.items():
         shutil.copytree(ROOT / folder, PACKAGE / place, ignore=shutil.ignore_patterns("__pycache__"))
 
 
@@ -33,7 +33,7 @@ def on_files(files, config):
 class Roles(griffe.Extension):
     def on_object(self, *, obj, **_):
         def written(token):
-            if not (name := token[1]):
+            if (name := token[1]) is None:
                 return "&lt;" if token[0] == "<" else token[0]  # <date> is text, and not HTML
             first, dot, rest = name.partition(".")
             try:
