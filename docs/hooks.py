@@ -1,4 +1,4 @@
-"""What ``mkdocs build`` does besides: two more pages, the folders as the one package they install as, roles as links."""
+"""What ``mkdocs build`` does besides: two more pages, four folders as one package, docstrings' roles as links."""
 
 import re
 import shutil
@@ -15,19 +15,13 @@ TOKEN = re.compile(r":(?:attr|class|data|exc|func|meth|mod):`([\w.]+)`|(`+).*?\2
 
 def on_pre_build(config):
     shutil.rmtree(PACKAGE, ignore_errors=True)
-    for folder, place in {
-        "zerosum": "",
-        "players": "players",
-        "objectives": "objectives",
-        "recipes": "recipes",
-    }.items():
-        shutil.copytree(ROOT / folder, PACKAGE / place, ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in ("zerosum", "players", "objectives", "recipes"):
+        shutil.copytree(ROOT / folder, PACKAGE / folder.removeprefix("zerosum"), ignore=shutil.ignore_patterns("*.pyc"))
 
 
 def on_files(files, config):
     for name in ("README.md", "CONTRIBUTING.md"):  # the first becomes the index
-        text = (ROOT / name).read_text(encoding="utf-8").replace("](docs/", "](")
-        files.append(File.generated(config, name, content=text))
+        files.append(File.generated(config, name, content=(ROOT / name).read_text("utf-8").replace("](docs/", "](")))
 
 
 class Roles(griffe.Extension):
