@@ -37,7 +37,7 @@ def named_data(source: str, root: str | Path | None, split: str, transform: Tran
     package = _PACKAGES[prefix.lower()]
     if package is not None and find_spec(package) is None:
         raise ValueError(f"data {source}: needs the package {package}; pip install {package.replace('_', '-')}")
-    if package is None and root is None:
+    if prefix.lower() in ("torch", "wds") and root is None:
         raise ValueError(f"data {source}: --data-root has to say in which folder it lies")
     # Pictures as they are, for the transform knows more kinds; TensorFlow's have to be told.
     mode = "" if prefix.lower() != "tfds" else "L" if channels == 1 else "RGB"

@@ -174,10 +174,16 @@ def test_a_data_set_that_cannot_be_had_is_refused_in_a_line(name, root, message,
 
     folder_of(tmp_path / "images", "a", "b")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("zerosum.players.loaders.find_spec", lambda package: None)
+    monkeypatch.setattr("zerosum.players.loaders.find_spec", lambda package: None)  # as where nobody installed it
     with pytest.raises(ValueError, match=f"^data {name}.*{message}"):
         load_data(name, network(), 128, SPACE, root=root)
     assert capsys.readouterr() == ("", "")
+
+
+def test_shards_want_a_root(monkeypatch):
+    monkeypatch.setattr("zerosum.players.loaders.find_spec", lambda package: object())
+    with pytest.raises(ValueError, match="data wds/beans: --data-root has to say in which folder it lies"):
+        load_data("wds/beans", network(), 128, SPACE)
 
 
 def test_a_folder_that_is_there_is_no_name(tmp_path, monkeypatch):
