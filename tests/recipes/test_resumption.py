@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.processes import finish, lines, start
+from tests.processes import finish, start, wait_for_rounds
 from zerosum.players import load_backbone
 from zerosum.recipes import saddle
 from zerosum.runs.run import main
@@ -181,8 +181,7 @@ def test_weights_written_anew_in_the_meantime(tmp_path, capsys):
     torch.save(state, weights)
     options = [*SHORT, "--rounds", "4000", "--weights", weights, "--out", run]
     process = start(tmp_path / "log", "adasg", *options)
-    while not (run / "metrics.jsonl").exists() or len(lines(run)) < 3:
-        assert process.is_alive()
+    wait_for_rounds(process, run, 3)
     os.kill(process.pid, signal.SIGTERM)
     assert finish(process, tmp_path / "log")[0] == 130
     torch.save(state | {"linear.bias": state["linear.bias"] + 1}, weights)
