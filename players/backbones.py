@@ -27,7 +27,7 @@ class Backbone(NamedTuple):
     architecture: Architecture
 
 
-def load_backbone(
+def find_backbone(
     name: str,
     weights: str | Path | None = None,
     num_classes: int | None = None,
@@ -38,10 +38,11 @@ def load_backbone(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     weights_key: str | None = None,
-) -> nn.Module:
-    """A network in eval mode, on ``device``; images (N, channels, height, width) → logits (N, num_classes).
+) -> Backbone:
+    """A network in eval mode, on ``device``, and how it is built.
 
-    What it takes, :func:`input_space` says afterwards.
+    It maps images (N, channels, height, width) to logits (N, num_classes). What it takes, :func:`input_space` says
+    afterwards.
 
     Args:
         name: any name that timm knows, with or without a pretrained tag; ``cifar_resnet20``, ``32``, ``44``, ``56``,
@@ -69,29 +70,23 @@ def load_backbone(
         FileNotFoundError: no checkpoint or folder at the path, or no such package installed.
         ConnectionError: what the hub has is neither cached nor to be had within some ten seconds.
     """
-    given: dict[str, Any] = {"args": args, "input_size": input_size, "mean": mean, "std": std}
-    return find_backbone(name, weights, num_classes, device, weights_key=weights_key, **given).network
-
-
-def find_backbone(
-    name: str,
-    weights: str | Path | None = None,
-    num_classes: int | None = None,
-    device: torch.device | str = "cpu",
-    *,
-    args: Mapping[str, Any] | None = None,
-    input_size: tuple[int, int, int] | None = None,
-    mean: Sequence[float] = (),
-    std: Sequence[float] = (),
-    weights_key: str | None = None,
-) -> Backbone:
-    """:func:`load_backbone`, and how the network is built."""
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"backbone {name!r} with {num_classes} classes: expected 1 or more (--num-classes)")
     make = _of_factory if is_factory(name) else _of_timm
     found = make(name, weights, weights_key, num_classes, dict(args or {}), (input_size, tuple(mean), tuple(std)))
     check_space(name, input_space(found.network))
     return found._replace(network=found.network.eval().to(device))
+
+
+def load_backbone(
+    name: str,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    device: torch.device | str = "cpu",
+    **given: Any,
+) -> nn.Module:
+    """The network of :func:`find_backbone`, which says what it may be given and what it raises."""
+    return find_backbone(name, weights, num_classes, device, **given).network
 
 
 _Asked = tuple[tuple[int, int, int] | None, tuple[float, ...], tuple[float, ...]]  # input size, mean, std
@@ -127,8 +122,7 @@ def _input_of_timm(name: str, args: Mapping[str, Any], asked: _Asked) -> dict[st
     size, mean, std = asked
     config = args.get("pretrained_cfg") or (found.to_dict() if (found := get_pretrained_cfg(name)) else {})
     channels = size[0] if size is not None else config.get("input_size", (3,))[0]
-    overlay = {"input_size": size, "mean": mean * channels if len(mean) == 1 else mean}
-    overlay["std"] = std * channels if len(std) == 1 else std
+    overlay = {"input_size": size, "mean": _for_each(channels, mean), "std": _for_each(channels, std)}
     overlay = {key: value for key, value in overlay.items() if value}
     found_args: dict[str, Any] = {"pretrained_cfg_overlay": overlay} if overlay else {}
     if size is not None and (size[0] != config.get("input_size", (3,))[0] or "in_chans" in args):
@@ -164,9 +158,14 @@ def _of_factory(
     if len(missing) < 3:
         channels, sides, own_mean, own_std = input_space(network) if says else InputSpace(0, (0, 0), (), ())
         channels, sides = (size[0], size[1:]) if size is not None else (channels, sides)
-        mean, std = (one * channels if len(one) == 1 else one for one in (mean or own_mean, std or own_std))
+        mean, std = (_for_each(channels, values) for values in (mean or own_mean, std or own_std))
         say_space(network, InputSpace(channels, sides, mean, std))
     return Backbone(network, architecture)
+
+
+def _for_each(channels: int, values: tuple[float, ...]) -> tuple[float, ...]:
+    """One number for each channel, where one is given for all."""
+    return values * channels if len(values) == 1 else values
 
 
 def _checkpoint(weights: str | Path | None) -> Path | None:

@@ -19,7 +19,7 @@ _COUNTERS = ("n_averaged", "total_ops", "total_params")  # of AveragedModel, and
 
 
 def checkpoint_file(weights: str | Path) -> Path:
-    """The file that ``weights`` of :func:`zerosum.players.load_backbone` stand for, a path or ``"package:NAME"``.
+    """The file that ``weights`` of :func:`zerosum.players.find_backbone` stand for, a path or ``"package:NAME"``.
 
     Raises:
         FileNotFoundError: no such package installed.

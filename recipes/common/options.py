@@ -145,7 +145,7 @@ class DataFreeOptions(Options):
         return found
 
     def find_backbone(self) -> players.Backbone:
-        """The network that is asked for, and how it is built; see :func:`zerosum.players.load_backbone`."""
+        """The network that is asked for, and how it is built; see :func:`zerosum.players.find_backbone`."""
         return players.find_backbone(
             self.backbone,
             self.weights,
