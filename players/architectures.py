@@ -15,6 +15,7 @@ from torch import nn
 
 from zerosum.players import small_resnets as small_resnets  # registers its networks with timm
 from zerosum.players import small_transformers as small_transformers  # likewise
+from zerosum.players.reasons import first_line, in_a_line
 
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 _FACTORY = re.compile(f"{_DOTTED}:{_DOTTED}")
@@ -145,13 +146,3 @@ def arguments_of(texts: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             found[key] = value
     return found
-
-
-def in_a_line(error: Exception) -> str:
-    """Its type and the first line of its message."""
-    return f"{type(error).__name__}: {first_line(error)}"
-
-
-def first_line(error: Exception) -> str:
-    """Of an error's message, or its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

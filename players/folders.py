@@ -15,6 +15,8 @@ from timm.data import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor
 from torchvision.datasets import DatasetFolder
 
+from zerosum.players.reasons import first_line
+
 Transform = Callable[[Image.Image], Tensor]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -204,11 +206,6 @@ def _natural(name: str) -> tuple[list[Any], str]:
     """Numbers by their value, letters without regard to case, as timm has it (whose function fails for ``²``)."""
     parts = re.split(r"(\d+)", name.lower())
     return [int(part) if odd % 2 else part for odd, part in enumerate(parts)], name
-
-
-def first_line(error: Exception) -> str:
-    """What an error of any kind says, in one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 
 from zerosum.players.backbones import InputSpace
-from zerosum.players.folders import Transform, first_line
+from zerosum.players.folders import Transform
 from zerosum.players.probe import evaluating
+from zerosum.players.reasons import first_line
 
 _PACKAGES = {"torch": None, "hfds": "datasets", "hfids": "datasets", "wds": "webdataset", "tfds": "tensorflow_datasets"}
 

@@ -10,7 +10,8 @@ from huggingface_hub import constants, get_session, hf_hub_download, try_to_load
 from timm.models import get_pretrained_cfg
 from torch import nn
 
-from zerosum.players.architectures import check_timm_name, first_line
+from zerosum.players.architectures import check_timm_name
+from zerosum.players.reasons import first_line
 from zerosum.players.weights import checkpoints_in
 
 _HUB_TIMEOUT = 10.0  # seconds until the hub counts as out of reach

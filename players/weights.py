@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from timm.models import clean_state_dict
 from torch import Tensor
 
-from zerosum.players.architectures import first_line
+from zerosum.players.reasons import first_line
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".bin", ".tar", ".ckpt")
 _USUAL = ("state_dict", "model", "model_state_dict", "net", "network", "weights", "params")  # first the likeliest

@@ -9,10 +9,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from zerosum.players import InputSpace, input_space, say_space
-from zerosum.players.architectures import in_a_line
 from zerosum.players.image_processors import processed_space
 from zerosum.players.outputs import Logits, answer_with_logits, checked, logits_of
 from zerosum.players.probe import probe
+from zerosum.players.reasons import in_a_line
 from zerosum.players.spaces import check_space, says_space
 
 Data = str | DataLoader[Any] | Dataset[Any]
