@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from zerosum.players.spaces import InputSpace, image_moments
 
 Conditioning = Literal["embedding", "batchnorm"]
 _WIDTH = 128  # channels at the start
@@ -78,8 +80,8 @@ class ConditionalGenerator(nn.Module):
         ValueError: an unknown conditioning.
     """
 
-    mean: Tensor
-    std: Tensor
+    mean: Tensor | None
+    std: Tensor | None
 
     def __init__(
         self,
@@ -93,10 +95,9 @@ class ConditionalGenerator(nn.Module):
         super().__init__()
         if conditioning not in ("embedding", "batchnorm"):
             raise ValueError(f'conditioning is "embedding" or "batchnorm", not {conditioning!r}')
-        mean, std = (torch.tensor(values)[:, None, None] for values in moments or ((0.0,), (1.0,)))
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
-        self._scaled = moments is not None
+        for name, values in zip(("mean", "std"), moments or (None, None), strict=True):
+            value = None if values is None else torch.tensor(values)[:, None, None]
+            self.register_buffer(name, value, persistent=False)
         self.latent_dim = latent_dim
         self.num_classes = num_classes
         self.image_size = image_size
@@ -128,4 +129,9 @@ class ConditionalGenerator(nn.Module):
             x = stage(x, labels) if isinstance(stage, ConditionalBatchNorm2d) else stage(x)
         height, width = self.image_size
         images = x[:, :, :height, :width]
-        return images * self.std + self.mean if self._scaled else images
+        return images if self.std is None or self.mean is None else images * self.std + self.mean
+
+
+def generator_of(space: InputSpace, num_classes: int, **shape: Any) -> ConditionalGenerator:
+    """Of images in this space, with the moments of photographs; ``shape`` is the generator's own."""
+    return ConditionalGenerator(num_classes, space.size, space.channels, moments=image_moments(space), **shape)

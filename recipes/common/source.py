@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from zerosum.players import ConditionalGenerator
-from zerosum.players.spaces import image_moments
+from zerosum.players.generator import generator_of
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
 
@@ -57,7 +57,5 @@ class Generated:
 
 def generated(pair: Pair, config: DataFreeOptions) -> Generated:
     """By a generator of images for the pair."""
-    size, channels = pair.space.size, pair.space.channels
-    moments = image_moments(pair.space)
-    generator = ConditionalGenerator(pair.classes, size, channels, conditioning=config.conditioning, moments=moments)
+    generator = generator_of(pair.space, pair.classes, conditioning=config.conditioning)
     return Generated(generator, config.batch_size, pair.device)

@@ -11,8 +11,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRSchedul
 
 from zerosum import Game, Match, Player, Simultaneous, Term
 from zerosum.objectives import bn_alignment
-from zerosum.players import ConditionalGenerator, InputSpace, batchnorm_layers
-from zerosum.players.spaces import image_moments
+from zerosum.players import InputSpace, batchnorm_layers
+from zerosum.players.generator import generator_of
 from zerosum.players.swing import swinging
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.pool import Pixels, noise
@@ -30,7 +30,7 @@ class Latents(Pixels):
     def __init__(self, count: int, space: InputSpace, device: torch.device) -> None:
         super().__init__(torch.randn(count, _LATENTS, device=device), count)
         # Of one class, whose embedding is a scale of the latents.
-        generator = ConditionalGenerator(1, space.size, space.channels, _LATENTS, moments=image_moments(space))
+        generator = generator_of(space, 1, latent_dim=_LATENTS)
         self.generator = generator.to(device).to(memory_format=torch.channels_last)
 
     def images(self, drawn: Tensor) -> Tensor:
@@ -110,8 +110,7 @@ class Synthesis:
     def generator(self, count: int) -> Tensor:
         """A generator of whatever latents and labels, which P is to see (GDFQ, Xu et al., ECCV 2020)."""
         pair = self.pair
-        moments = image_moments(pair.space)
-        generator = ConditionalGenerator(pair.classes, pair.space.size, pair.space.channels, moments=moments)
+        generator = generator_of(pair.space, pair.classes)
         source = Generated(generator, self.batch_size, pair.device)
         adam = Adam(generator.parameters(), 1e-3, betas=(0.5, 0.999))
         self._play(source, [adam], [], {"class": lambda seen: F.cross_entropy(seen.logits, seen.labels)})
