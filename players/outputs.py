@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 Logits = Callable[[Any], Tensor]
 """From what a network returns to its logits (N, classes)."""
@@ -49,9 +48,9 @@ def checked(logits: Any, images: int) -> Tensor:
     return logits
 
 
-def answer_with_logits(network: nn.Module, logits: Logits = logits_of) -> RemovableHandle:
-    """Let a call of ``network``, and of its copies, return its logits alone; the handle takes that off."""
-    return network.register_forward_hook(lambda module, args, output: logits(output))
+def answer_with_logits(network: nn.Module, logits: Logits) -> None:
+    """Let a call of ``network``, and of its copies, return its logits alone."""
+    network.register_forward_hook(lambda module, args, output: logits(output))
 
 
 def _in_words(output: Any) -> str:
