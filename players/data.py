@@ -19,7 +19,7 @@ from torchvision.transforms import Compose
 from zerosum.players.folders import MODES, ClassFolders, Transform, check_classes, to_mode
 from zerosum.players.loaders import check_batches, is_named, named_data
 from zerosum.players.probe import probe
-from zerosum.players.spaces import InputSpace, input_space, label_names
+from zerosum.players.spaces import InputSpace, input_space, said_names
 
 Split = Literal["train", "held-out"]
 
@@ -114,12 +114,12 @@ def number_of_classes(network: nn.Module, space: InputSpace | None) -> int:
 
 
 def _names(network: nn.Module, classes: int, names: Sequence[str] | None) -> dict[int, str]:
-    """By label: those given, or the ones in timm's config, unless they are of another number of classes."""
+    """By label: those given, or the ones that the network says, unless they are of another number of classes."""
     if names is not None:
         if len(names) != classes:
             raise ValueError(f"data: {len(names)} names, and the network has {classes} classes; give one for each")
         return dict(enumerate(names))
-    said = label_names(network) or (getattr(network, "pretrained_cfg", None) or {}).get("label_names") or ()
+    said = said_names(network) or ()
     if isinstance(said, Mapping):  # sparse, its keys texts where they were read from a file
         found = {int(label): str(name) for label, name in said.items()}
         return found if max(found) < classes else {}

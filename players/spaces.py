@@ -49,13 +49,18 @@ def says_space(network: nn.Module) -> bool:
 def label_names(network: nn.Module) -> tuple[str, ...] | None:
     """What the network's classes are called, in their order: as its attribute ``label_names``, or else timm's config,
     says; None where neither names them all."""
-    said: Any = getattr(network, _LABELS, None) or (getattr(network, "pretrained_cfg", None) or {}).get(_LABELS)
+    said = said_names(network)
     if isinstance(said, Mapping):
         names = {str(place): name for place, name in said.items()}
         said = [names.get(str(place)) for place in range(len(names))]
     named = isinstance(said, list | tuple) and bool(said) and all(isinstance(name, str) for name in said)
     classes = getattr(network, "num_classes", None)
     return tuple(said) if named and (not isinstance(classes, int) or len(said) == classes) else None
+
+
+def said_names(network: nn.Module) -> Any:
+    """The same as it is said: a sequence, or a mapping by label that may leave some out; None where nothing is."""
+    return getattr(network, _LABELS, None) or (getattr(network, "pretrained_cfg", None) or {}).get(_LABELS)
 
 
 def say_space(network: nn.Module, space: InputSpace, names: Sequence[str] | None = None) -> None:
