@@ -1,158 +1,20 @@
-"""``zerosum.quantize``: any module, from Python; and that it is left exactly as it was."""
+"""``zerosum.quantize``: options, seeds, data, callbacks, and what comes back."""
 
-import copy
 import json
 import signal
 import subprocess
 import sys
 import textwrap
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import torchvision
-from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import zerosum
-from zerosum.players import InputSpace, load_quantized
-from zerosum.players.outputs import logits_of
+from tests.handed_in import PIXELS, Returning, Small, quantize
+from zerosum.players import load_backbone, load_quantized
 from zerosum.runs.run import main
-
-SHORT = {"rounds": 2, "warmup": 1, "block_steps": 1, "pool": 8, "batch_size": 4, "device": "cpu"}
-PIXELS = {"mean": 0.5, "std": 0.25}
-
-
-class Small(nn.Module):
-    """Images (N, 3, 12, 20) → logits (N, 4)."""
-
-    def __init__(self, channels=3):
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(channels, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5))
-        self.blocks = nn.ModuleList([nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)])
-        self.head = nn.Linear(8, 4)
-
-    def forward(self, x):
-        x = self.features(x)
-        for block in self.blocks:
-            x = x + block(x).relu()
-        return self.head(x.mean((2, 3)))
-
-
-class Returning(Small):
-    def __init__(self, wrapped):
-        super().__init__()
-        self.wrapped = wrapped
-
-    def forward(self, x):
-        return self.wrapped(super().forward(x))
-
-
-class Shared(Small):
-    def __init__(self):
-        super().__init__()
-        self.blocks[1].weight = self.blocks[0].weight
-
-
-class Bare(nn.Module):
-    """No image, no logits."""
-
-    def forward(self, x):
-        return x
-
-
-def state(network):
-    """All that a caller could see of a module."""
-    hooks = [(len(m._forward_hooks), len(m._forward_pre_hooks), len(m._backward_hooks)) for m in network.modules()]
-    modes = [module.training for module in network.modules()]
-    flags = [(p.requires_grad, p.dtype, p.grad, p.is_contiguous()) for p in network.parameters()]
-    names = [sorted(vars(module)) for module in network.modules()]
-    tensors = {name: value.clone() for name, value in network.state_dict().items()}
-    return hooks, modes, flags, names, tensors
-
-
-def assert_as_before(network, before):
-    *flags, tensors = before
-    *now, found = state(network)
-    assert now == flags
-    assert all(torch.equal(found[name], tensors[name]) for name in tensors | found)
-
-
-def quantize(network, bits="w4a4", **options):
-    return zerosum.quantize(network, bits, **{"progress": False} | SHORT | options)
-
-
-@pytest.mark.parametrize(
-    ("make", "options"),
-    {
-        "plain, in train mode": (Small, {}),
-        "four channels": (lambda: Small(4), {"input_size": (4, 12, 20)}),
-        "one channel": (lambda: Small(1), {"input_size": (1, 12, 20)}),
-        "a dict": (lambda: Returning(lambda y: {"logits": y, "aux": y * 2}), {}),
-        "a dict of one": (lambda: Returning(lambda y: {"classes": y}), {}),
-        "an object": (lambda: Returning(lambda y: SimpleNamespace(logits=y)), {}),
-        "an auxiliary head": (lambda: Returning(lambda y: (y, y[:, :2])), {}),
-        "a list, by logits=": (lambda: Returning(lambda y: [y[:, :2], y]), {"logits": lambda found: found[1]}),
-        "shared weights": (Shared, {}),
-        "float16": (lambda: Small().half(), {}),
-        "bfloat16": (lambda: Small().bfloat16(), {}),
-        "float64": (lambda: Small().double(), {}),
-        "frozen parts": (lambda: Small().requires_grad_(False), {}),
-        "compiled": (lambda: torch.compile(Small()), {}),
-        "no BatchNorm, but attention": (
-            lambda: torchvision.models.VisionTransformer(12, 4, 2, 2, 16, 32, num_classes=4),
-            {"input_size": (3, 12, 12)},
-        ),
-        "torchvision's ResNet-18": (
-            lambda: torchvision.models.resnet18(num_classes=4),
-            {"input_size": (3, 32, 32)},
-        ),
-    }.values(),
-    ids=lambda value: None,
-)
-def test_any_module_is_quantized_and_stays_as_it_was(make, options):
-    network = make()
-    before = state(network)
-    result = quantize(network, **{"input_size": (3, 12, 20)} | PIXELS | options)
-    assert_as_before(network, before)
-    assert not result.network.training
-    assert 0 < result.summary["quantized_bytes"] < result.summary["float_bytes"]
-    images = torch.randn(2, *options.get("input_size", (3, 12, 20)))
-    images = images.to(next(result.network.parameters(), images))
-    pick = options.get("logits", logits_of)
-    assert pick(result.network(images)).shape == (2, 4)
-
-
-@pytest.mark.parametrize(
-    ("make", "options", "said"),
-    [
-        (Bare, {}, "Bare has no parameters, so nothing to quantize"),
-        (lambda: nn.Sequential(nn.LazyConv2d(4, 3)), {}, "does not know|do not know their shapes yet"),
-        (lambda: nn.Conv2d(3, 4, 3), {}, r"expected logits \(N, classes\)"),
-        (lambda: nn.Conv2d(1, 4, 3), {}, r"Conv2d does not run on images of shape \(2, 3, 12, 20\)"),
-        (lambda: Returning(lambda y: {"a": y, "b": y}), {}, "returns a dict of a, b: give logits="),
-        (lambda: Returning(lambda y: y[:, 0]), {}, r"expected logits \(N, classes\)"),
-        (lambda: Returning(lambda y: None), {}, "returns a NoneType: give logits="),
-        (Small, {"logits": lambda y: y.nothing}, "AttributeError"),
-        (Small, {"class_names": ["a"]}, "1 class names, and Small has 4 classes"),
-        (Small, {"input_size": None}, r"give input_size=\(channels, height, width\)"),
-        (Small, {"mean": None}, "give mean="),
-        (Small, {"std": 0}, "expected numbers above 0"),
-        (Small, {"mean": (0.5, 0.5)}, "takes 3 channels"),
-        (Small, {"input_size": (12, 20)}, "expected"),
-        (Small, {"input_size": (3, 0, 20)}, "expected 1 or more"),
-        (Small, {"bits": "w9a4"}, "w9a4"),
-        (Small, {"rounds": "many"}, "--rounds: 'many' is no"),
-        (Small, {"recipe": "saddle"}, "quantizes no network that is handed in"),
-        (Small, {"data": [1]}, "data"),
-    ],
-)
-def test_what_cannot_be_quantized_is_refused_in_a_sentence(make, options, said):
-    network = make()
-    with pytest.raises(ValueError, match=said) as caught:
-        quantize(network, **{"input_size": (3, 12, 20)} | PIXELS | options)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +60,7 @@ def test_a_seed_fixes_the_network_from_python_as_from_the_command_line(tmp_path)
     for name in ("one", "two"):
         assert main(["adasg", *flags, "--bits", "w2a3", "--device", "cpu", "--out", str(tmp_path / name)]) == 0
     from_line = [load_quantized(tmp_path / name / "quantized.safetensors") for name in ("one", "two")]
-    handed_in = zerosum.players.load_backbone("digits_resnet8")
+    handed_in = load_backbone("digits_resnet8")
     torch.manual_seed(123)  # whatever was drawn before
     given = zerosum.quantize(handed_in, "w2a3", progress=False, device="cpu", **options).network
     named = zerosum.quantize("digits_resnet8", "w2a3", progress=False, device="cpu", **options).network
@@ -288,7 +150,7 @@ def test_ctrl_c_ends_it_after_the_round_with_what_there_is():
 SCRIPT = """
     import sys
     import numpy as np, onnxruntime, torch, zerosum
-    from tests.recipes.test_from_python import Returning
+    from tests.handed_in import Returning
 
     network = Returning(lambda y: {"logits": y})
     images = torch.load(sys.argv[2])
@@ -320,39 +182,3 @@ def test_a_new_process_loads_and_runs_what_was_saved_and_exported(tmp_path):
     assert (exported.argmax(1) == expected.argmax(1)).all()
     with pytest.raises(ValueError, match="into=network"):
         zerosum.load(tmp_path / "saved")
-
-
-def test_raw_pixels_get_images_in_their_range():
-    generator = zerosum.recipes.common.source.generated
-    config = zerosum.recipes.adasg.Config()
-    for std in (1.0, 1 / 255):
-        pair = zerosum.recipes.common.pair.Pair(
-            Small(), zerosum.players.Bits(8, 8), space=InputSpace(3, (12, 20), (0.0,) * 3, (std,) * 3)
-        )
-        source = generator(pair, config)
-        pixels = source.images(source.sample()) * std
-        assert 0.4 < pixels.mean() < 0.5
-        assert 0.2 < pixels.std() < 0.3
-
-
-@pytest.mark.parametrize("kind", ["ViT", "ResNet"])
-def test_networks_of_transformers(kind, tmp_path):
-    library = pytest.importorskip("transformers")
-    if kind == "ViT":
-        shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-        config = library.ViTConfig(image_size=16, patch_size=4, num_labels=3, **shape)
-        network = library.ViTForImageClassification(config)
-    else:
-        config = library.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], num_labels=3)
-        network = library.ResNetForImageClassification(config)
-    before = copy.deepcopy(state(network))
-    with pytest.raises(ValueError, match="does not say what images it takes"):
-        quantize(network)
-    network.save_pretrained(tmp_path)
-    said = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"height": 16, "width": 16}}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
-    found = type(network).from_pretrained(tmp_path)
-    result = quantize(found)
-    assert result.network(torch.randn(2, 3, 16, 16)).logits.shape == (2, 3)
-    assert quantize(network, input_size=(3, 16, 16), mean=0.5, std=0.5).summary["rounds"] > 2
-    assert_as_before(network, before)
