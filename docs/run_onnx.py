@@ -27,13 +27,15 @@ def load(path):
 
 
 def prepare(picture, about):
-    """A picture → (1, channels, height, width): shorter side to ``resize``, centre cut out, mean and std taken off."""
+    """A picture → (1, channels, height, width): shorter side to ``resize`` and the centre cut out, unless it is of the
+    size already; mean and std taken off."""
     mean, std = (np.array(about[key].split(), np.float32) for key in ("mean", "std"))
     picture = picture.convert("RGB" if len(mean) == 3 else "L")
     height, width = (int(side) for side in about["size"].split())
-    scale = int(about["resize"]) / min(picture.size)
-    method = getattr(Image.Resampling, about["interpolation"].upper())
-    picture = picture.resize([int(side * scale) for side in picture.size], method)
+    if picture.size != (width, height):
+        scale = int(about["resize"]) / min(picture.size)
+        method = getattr(Image.Resampling, about["interpolation"].upper())
+        picture = picture.resize([int(side * scale) for side in picture.size], method)
     left, top = round((picture.width - width) / 2), round((picture.height - height) / 2)
     pixels = np.asarray(picture.crop((left, top, left + width, top + height)), np.float32) / 255
     return ((pixels.reshape(height, width, -1) - mean) / std).transpose(2, 0, 1)[None]

@@ -134,7 +134,8 @@ def _batches(images: Dataset[Any] | list[Any], batch_size: int, workers: int = 0
 
 
 def evaluation_transform(network: nn.Module, space: InputSpace | None = None) -> Transform:
-    """timm's evaluation preprocessing for the network, of pictures of any kind (:func:`folders.to_mode`).
+    """timm's evaluation preprocessing for the network, of pictures of any kind (:func:`folders.to_mode`); those that
+    have its size already are neither scaled nor cut.
 
     Args:
         space: what the network takes; default: what its timm config says, which also has how pictures are cut.
@@ -149,7 +150,14 @@ def evaluation_transform(network: nn.Module, space: InputSpace | None = None) ->
             "and one of each for every channel; of other data, give a loader of tensors"
         )
     config = resolve_model_data_config(network) | {"input_size": (channels, *size), "mean": mean, "std": std}
-    return Compose([partial(to_mode, mode=MODES[channels]), create_transform(**config, is_training=False)])
+    cut, whole = (create_transform(**config | changes, is_training=False) for changes in ({}, {"crop_pct": 1.0}))
+    return Compose([partial(to_mode, mode=MODES[channels]), partial(_cut, size=size[::-1], cut=cut, whole=whole)])
+
+
+def _cut(picture: Image.Image, size: tuple[int, int], cut: Transform, whole: Transform) -> Tensor:
+    """Where nothing says otherwise, timm scales a picture to 1/0.875 of the size before it cuts that out of it, which
+    is for photographs, and not for small pictures that are of the size."""
+    return (whole if picture.size == size else cut)(picture)
 
 
 def batch_that_fits(network: nn.Module, most: int = 128, space: InputSpace | None = None) -> int:

@@ -64,6 +64,7 @@ def test_photographs_are_scaled_and_cut_as_when_they_were_measured(tmp_path):
         Image.fromarray(pixels),
         Image.fromarray(pixels.transpose(1, 0, 2)),
         Image.fromarray(pixels[:, :, 0]),
+        Image.fromarray(pixels[:224, :224]),
     ):
         expected = evaluation_transform(network)(picture.convert("RGB"))[None]
         torch.testing.assert_close(torch.from_numpy(script.prepare(picture, about)), expected, rtol=0, atol=1e-5)

@@ -35,6 +35,23 @@ def test_images_come_as_the_network_wants_them(tmp_path):
     torch.testing.assert_close(images[0, :, 16, 16], expected, atol=0.02, rtol=0)
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["of timm's", "of the user's"])
+def test_pictures_of_the_networks_size_are_neither_scaled_nor_cut(named, tmp_path):
+    """Where nothing says how pictures are cut, timm cuts the centre out of one 1/0.875 of the size."""
+    if named:
+        network, space = load_backbone("test_resnet", "random", num_classes=1), None
+    else:
+        network = nn.Sequential(nn.Conv2d(3, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        space = InputSpace(3, (12, 20), (0.0,) * 3, (1.0,) * 3)
+    channels, size, mean, std = space or input_space(network)
+    pixels = np.random.default_rng(0).integers(0, 255, (*size, channels), np.uint8)
+    (tmp_path / "0").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "0" / "image.png")
+    ((images, _),) = load_data(str(tmp_path), network, space=space)
+    expected = torch.tensor(pixels).permute(2, 0, 1) / 255 - torch.tensor(mean)[:, None, None]
+    torch.testing.assert_close(images[0], expected / torch.tensor(std)[:, None, None])
+
+
 def test_a_network_for_grey_images_is_given_grey_ones(tmp_path):
     ((images, _),) = load_data(str(folder_of(tmp_path, *"abcdefghij")), load_backbone("digits_resnet8"))
     assert images.shape == (10, 1, 8, 8)

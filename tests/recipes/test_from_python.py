@@ -12,8 +12,9 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import zerosum
-from tests.handed_in import PIXELS, Returning, Small, quantize
+from tests.handed_in import PIXELS, Small, quantize
 from zerosum.players import load_backbone, load_quantized
+from zerosum.players.data import Digits
 from zerosum.runs.run import main
 
 
@@ -147,38 +148,76 @@ def test_ctrl_c_ends_it_after_the_round_with_what_there_is():
     assert result.summary["rounds"] == 3
 
 
+class Own(torch.nn.Module):
+    """A network of digits that returns a dict."""
+
+    def __init__(self):
+        super().__init__()
+        conv, norm = torch.nn.Conv2d, torch.nn.BatchNorm2d
+        self.features = torch.nn.Sequential(
+            *(conv(1, 16, 3, padding=1), norm(16), torch.nn.ReLU()),
+            *(conv(16, 32, 3, 2, padding=1), norm(32), torch.nn.ReLU()),
+            *(conv(32, 64, 3, padding=1), norm(64), torch.nn.ReLU()),
+            *(conv(64, 64, 3, 2, padding=1), norm(64), torch.nn.ReLU()),
+        )
+        self.head = torch.nn.Linear(64, 10)
+
+    def forward(self, x):
+        return {"logits": self.head(self.features(x).mean((2, 3)))}
+
+
+def digits(split, mean=0.3, std=0.37):
+    pixels, labels = zip(*Digits(split, lambda image: torch.tensor(np.array(image) / 255)), strict=True)
+    return (torch.stack(pixels)[:, None].float() - mean) / std, torch.tensor(labels)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    torch.manual_seed(0)
+    network, (images, labels) = Own(), digits("train")
+    optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
+    for _ in range(300):
+        chosen = torch.randint(len(images), (64,))
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(images[chosen])["logits"], labels[chosen]).backward()
+        optimizer.step()
+        schedule.step()
+    return network.eval()
+
+
 SCRIPT = """
     import sys
     import numpy as np, onnxruntime, torch, zerosum
-    from tests.handed_in import Returning
+    from tests.recipes.test_from_python import Own, digits
 
-    network = Returning(lambda y: {"logits": y})
-    images = torch.load(sys.argv[2])
+    images, _ = digits("held-out")
     with torch.no_grad():
-        loaded = zerosum.load(sys.argv[1] + "/saved", into=network)(images)["logits"].numpy()
+        loaded = zerosum.load(sys.argv[1] + "/saved", into=Own())(images)["logits"].numpy()
     session = onnxruntime.InferenceSession(sys.argv[1] + "/net.onnx")
-    exported = np.concatenate([session.run(None, {"images": part.numpy()})[0] for part in images.split(5)])
+    exported = session.run(None, {"images": images.numpy()})[0]
     np.save(sys.argv[1] + "/found.npy", np.stack([loaded, exported]))
 """
 
 
-def test_a_new_process_loads_and_runs_what_was_saved_and_exported(tmp_path):
-    torch.manual_seed(0)
-    network, images = Returning(lambda y: {"logits": y}), torch.randn(20, 3, 12, 20)
-    result = quantize(network, "w8a8", input_size=(3, 12, 20), **PIXELS, class_names=list("abcd"), rounds=8)
+def test_a_trained_network_is_quantized_saved_and_exported_and_runs_the_same_elsewhere(trained, tmp_path):
+    options = {"rounds": 60, "warmup": 30, "block_steps": 40, "pool": 128, "measure_every": 100}
+    result = zerosum.quantize(
+        trained, "w2a3", input_size=(1, 8, 8), mean=0.3, std=0.37, data="digits", progress=False, **options
+    )
+    assert result.summary["teacher_top1"] > 90
+    assert result.summary["before_top1"] < result.summary["teacher_top1"] - 2
+    assert result.summary["after_top1"] > result.summary["before_top1"]
     result.save(tmp_path / "saved")
-    figures = result.export(tmp_path / "net.onnx", progress=False)
-    assert figures["agreement"] == 100
+    assert result.export(tmp_path / "net.onnx", progress=False)["agreement"] == 100
     with pytest.raises(ValueError, match=r"\.onnx or \.pt2"):
         result.export(tmp_path / "net.tflite", progress=False)
     assert "<html" in result.report(tmp_path / "report.html").read_text()
-    torch.save(images, tmp_path / "images.pt")
-    script = textwrap.dedent(SCRIPT)
-    subprocess.run([sys.executable, "-c", script, str(tmp_path), str(tmp_path / "images.pt")], check=True)
+    subprocess.run([sys.executable, "-c", textwrap.dedent(SCRIPT), str(tmp_path)], check=True)
     loaded, exported = np.load(tmp_path / "found.npy")
     with torch.no_grad():
-        expected = result.network(images)["logits"].numpy()
-    np.testing.assert_allclose(loaded, expected, rtol=1e-5, atol=1e-6)
+        expected = result.network(digits("held-out")[0])["logits"].numpy()
+    np.testing.assert_array_equal(loaded, expected)
     assert (exported.argmax(1) == expected.argmax(1)).all()
     with pytest.raises(ValueError, match="into=network"):
         zerosum.load(tmp_path / "saved")
