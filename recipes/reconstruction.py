@@ -45,8 +45,10 @@ class Config(DataFreeOptions):
     def check(self) -> None:
         super().check()
         self.check_at_least(1, "synthesis_rounds", "synthesis_images")
-        if self.warmup or self.leaves is not None:
-            raise ValueError("--warmup, --leaves: there is no game here; --images says where images come from")
+        if self.warmup or self.renewals or self.leaves is not None:
+            raise ValueError(
+                "--warmup, --renewals, --leaves: there is no game here; --images says where images come from"
+            )
 
     def plan(self, network: nn.Module, space: InputSpace) -> Plan:
         return super().plan(network, space)._replace(warmup=0)

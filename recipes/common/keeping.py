@@ -33,15 +33,16 @@ class Keeping:
         return Experiment.of(self.stage(game, self.scene.rounds), self.finish, plan)
 
     def _plan(self, game: Game[Any]) -> str:
-        plan, blocks, batch_size = self.scene.plan, len(self.scene.answering), self.config.batch_size
+        plan, answers, batch_size = self.scene.plan, self.scene.answers, self.config.batch_size
         alone, both = (seconds_of(game, movers) for movers in (game.players[:1], game.players))
         # A step of every block costs about what one of the network does; recording, four times running the networks.
         answering = (plan.block_steps + 2 * plan.pool / batch_size) * (both - alone if len(game.players) > 1 else both)
-        minutes = (plan.warmup * alone + answering + (plan.rounds - plan.warmup) * both) / 60
+        minutes = (plan.warmup * alone + len(answers) * answering + (plan.rounds - plan.warmup) * both) / 60
+        again = f", which answer {len(answers)} times" if len(answers) > 1 else ""
         return (
-            f"plan: {plan.warmup} rounds of the generator, {blocks} blocks of {plan.block_steps} steps on {plan.pool} "
-            f"images, {plan.rounds - plan.warmup} rounds of the game; some {max(1, round(minutes))} min here and now, "
-            "measuring not counted"
+            f"plan: {plan.warmup} rounds of the generator, {len(answers[0])} blocks of {plan.block_steps} steps on "
+            f"{plan.pool} images{again}, {plan.rounds - plan.warmup} rounds of the game; some "
+            f"{max(1, round(minutes))} min here and now, measuring not counted"
         )
 
     def stage(self, game: Game[Any], rounds: int, dynamics: Dynamics | None = None) -> Stage:
@@ -81,7 +82,7 @@ class Keeping:
 
         stages = {"before": until(entry)}
         if scene.reconstruction is not None:
-            stages["reconstructed"] = until(scene.answering.stop)
+            stages["reconstructed"] = until(scene.answers[0].stop)
         restored = scene.held_out is not None and scene.held_out.restore()
         return stages | {"after": self._measure() if restored else until(match.round)}
 

@@ -71,6 +71,9 @@ class DataFreeOptions(Options):
     block_steps: int | None = None
     """Steps of each block's reconstruction, when the quantized network comes in; 0 leaves it out. Default: by the
     effort."""
+    renewals: int | None = None
+    """How often all blocks are reconstructed again in the course of the game, each time on images that the generator
+    makes by then. Default: by the effort."""
     pool: int | None = None
     """Images for the reconstruction. Default: by the effort."""
     leaves: float | None = None
@@ -114,7 +117,8 @@ class DataFreeOptions(Options):
 
     def check(self) -> None:
         super().check()
-        self.check_at_least(0, "warmup", "block_steps", "gap_tolerance", "adjustment", "leaves", "dropped", "workers")
+        self.check_at_least(0, "warmup", "block_steps", "renewals", "leaves", "dropped")
+        self.check_at_least(0, "gap_tolerance", "adjustment", "workers")
         self.check_at_least(1, "batch_size", "calibration", "pool", "gap_every", "measure_every")
         for name in ("leaves", "dropped"):
             if (share := getattr(self, name)) is not None and share > 1:
@@ -165,6 +169,6 @@ class DataFreeOptions(Options):
         if self.rounds is not None:
             rounds, warmup = self.rounds, min(warmup, self.rounds * 2 // 5)
         warmup = warmup if self.warmup is None else self.warmup
-        given = {name: getattr(self, name) for name in ("pool", "block_steps", "dropped", "leaves")}
+        given = {name: getattr(self, name) for name in ("pool", "block_steps", "renewals", "dropped", "leaves")}
         made = made._replace(**{name: value for name, value in given.items() if value is not None})
         return made._replace(rounds=rounds, warmup=min(warmup, rounds), block_steps=made.block_steps if rounds else 0)

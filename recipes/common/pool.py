@@ -74,8 +74,8 @@ class PoolScene(Scene):
         return 0  # nothing is made beside what is kept
 
     @property
-    def answering(self) -> range:
-        return range(self.plan.rounds * len(super().answering))
+    def answers(self) -> tuple[range, ...]:
+        return (range(self.plan.rounds * len(super().answers[0])),)
 
     @property
     def rounds(self) -> int:

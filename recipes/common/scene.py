@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import cached_property
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -41,22 +43,35 @@ class Scene:
         self.plan = config.plan(pair.teacher, pair.space)
         self.reconstruction: Reconstruction | None = None
         self.held_out: HeldOut | None = None
-        self.rehearsal: Rehearsal | None = None
         if self.plan.block_steps:
             steps, dropped = self.plan.block_steps, self.plan.dropped
             reconstruction = Reconstruction(pair, self.pool, steps, config.batch_size, dropped)
             self.reconstruction = reconstruction if reconstruction.blocks else None
         if self.reconstruction is not None:
             self.held_out = HeldOut(pair)
-            self._aside = max(1, round(_HELD_OUT * self.plan.pool))
-            count = self._share_of(self.plan.pool) + self._share_of(self._aside)
-            self._procedural = dead_leaves(count, pair.space).to(pair.device)
-            learned = self._procedural[: self._share_of(self.plan.pool)]
-            self.rehearsal = Rehearsal(pair, learned, config.batch_size, self._arithmetic)
-            self._rehearse_new_ones()
         # The student stays as it is: a compiled backward pass computes all gradients, and each loss needs only some.
         self._images = torch.compile(source.images) if config.compile else source.images
         self._teach = torch.compile(pair.teacher) if config.compile else pair.teacher
+
+    @cached_property
+    def rehearsal(self) -> Rehearsal | None:
+        """Of what Q's blocks were reconstructed on; None where there is nothing that it would forget."""
+        if self.reconstruction is None or not (self._share_of(self.plan.pool) or self._drifts):
+            return None
+        learned = self._procedural[: self._share_of(self.plan.pool)]
+        rehearsal = Rehearsal(self.pair, learned, self.config.batch_size, self._arithmetic)
+        rehearsal.put(self._made(self.plan.pool - len(learned) if self._drifts else 0))
+        return rehearsal
+
+    @cached_property
+    def _procedural(self) -> Tensor:
+        """For the pool, and behind them those to be put aside; drawn when they are needed, which takes its time."""
+        count = self._share_of(self.plan.pool) + self._share_of(self._aside)
+        return dead_leaves(count, self.pair.space).to(self.pair.device)
+
+    @property
+    def _aside(self) -> int:
+        return max(1, round(_HELD_OUT * self.plan.pool))
 
     def play(self, drawn: Any) -> Play:
         """What was drawn as images, seen by both networks."""
@@ -84,8 +99,17 @@ class Scene:
     def pool(self) -> Tensor:
         """The plan's images in random order: procedural ones, which stay, and those that the source makes now."""
         procedural = self._procedural[: self._share_of(self.plan.pool)]
-        images = torch.cat([procedural, self._made(self.plan.pool - len(procedural))])
+        made = self._made(self.plan.pool - len(procedural))
+        if self.rehearsal is not None and self._drifts:
+            self.rehearsal.put(made)
+        images = torch.cat([procedural, made])
         return images[torch.randperm(self.plan.pool)].contiguous(memory_format=torch.channels_last)
+
+    @property
+    def _drifts(self) -> bool:
+        """Whether the prior lets images go far from what they were, so that Q forgets these: patches do, BatchNorm's
+        statistics do not."""
+        return isinstance(self.prior, PatchPrior)
 
     def _share_of(self, count: int) -> int:
         """How many of so many images are procedural: all, as long as nobody learned to make others."""
@@ -97,11 +121,6 @@ class Scene:
         if self.held_out is not None:
             procedural = self._procedural[self._share_of(self.plan.pool) :]
             self.held_out.put_aside(torch.cat([procedural, self._made(self._aside - len(procedural))]))
-        self._rehearse_new_ones()
-
-    def _rehearse_new_ones(self) -> None:
-        if self.rehearsal is not None:
-            self.rehearsal.put(self._made(self.plan.pool - self._share_of(self.plan.pool)))
 
     @torch.no_grad()
     def _made(self, count: int) -> Tensor:
@@ -117,10 +136,18 @@ class Scene:
         return [watcher for watcher in (self.held_out, self.rehearsal) if watcher is not None]
 
     @property
-    def answering(self) -> range:
-        """Rounds in which the quantized network answers, a block in each, and nobody else moves."""
+    def answers(self) -> tuple[range, ...]:
+        """Rounds in which the quantized network answers, a block in each, and nobody else moves: when it comes in, and
+        after equal shares of the game, on images that the source makes by then."""
         blocks = len(self.reconstruction.blocks) if self.reconstruction is not None else 0
-        return range(self.plan.warmup, self.plan.warmup + blocks)
+        share = (self.plan.rounds - self.plan.warmup) // (1 + self.plan.renewals)
+        starts = (self.plan.warmup + answer * (blocks + share) for answer in range(1 + self.plan.renewals))
+        return tuple(range(start, start + blocks) for start in starts)
+
+    @property
+    def answering(self) -> frozenset[int]:
+        """All these rounds."""
+        return frozenset(chain.from_iterable(self.answers))
 
     @property
     def rounds(self) -> int:

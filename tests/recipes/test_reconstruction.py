@@ -29,6 +29,8 @@ from zerosum.players import (
 from zerosum.players.moments import AlignedMoments
 from zerosum.players.quantization.layers import weight_quantizer
 from zerosum.players.recording import record_inputs, record_output
+from zerosum.recipes.adasg import Config, make_game
+from zerosum.recipes.common.data_free import scene_of
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.reconstruction import Reconstruction
 from zerosum.recipes.common.step_sizes import parameter_groups
@@ -205,6 +207,18 @@ def top1_of_classes(run):
     return sum(int(row["images"]) * float(row["quantized"]) for row in rows) / sum(int(row["images"]) for row in rows)
 
 
+def test_blocks_answer_again_after_equal_shares_of_the_game_on_images_made_by_then():
+    scene = scene_of(Config(rounds=20, warmup=8, renewals=2, block_steps=1, pool=8, batch_size=4))
+    assert scene.answers == (range(8, 13), range(17, 22), range(26, 31))
+    assert scene.rounds == 20 + 15
+    pools, pool = [], scene.reconstruction.images
+    scene.reconstruction.images = lambda: pools.append(pool()) or pools[-1]
+    Match(make_game(scene, scene.config), scene.dynamics(), scene.rounds).play()
+    assert len(scene.reconstruction.answers) == 15
+    assert len(pools) == 3
+    assert not {image.numpy().tobytes() for image in pools[0]} & {image.numpy().tobytes() for image in pools[1]}
+
+
 PLAYED = [
     ["--backbone", "digits_vit", "--data", "digits", "--bits", "w4a4"],
     ["--precision", "bf16", "--activation-range", "lsq"],
@@ -259,14 +273,14 @@ def test_what_makes_no_sense_is_refused():
 
 def test_a_run_that_is_killed_between_two_blocks_and_resumed_has_the_same_weights(tmp_path):
     arguments = ["adasg", "--rounds", "8", "--warmup", "4", "--block-steps", "20", "--pool", "24", "--calibration", "2"]
-    arguments += ["--batch-size", "8", "--checkpoint-every", "0", "--device", "cpu"]
+    arguments += ["--batch-size", "8", "--checkpoint-every", "0", "--device", "cpu", "--renewals", "1"]
     log, whole, broken = tmp_path / "log", tmp_path / "whole", tmp_path / "broken"
     assert finish(start(log, *arguments, "--out", whole), log)[0] == 0
     killed = start(log, *arguments, "--out", broken)
-    wait_for_rounds(killed, broken, 7)  # a line before the first, four of the generator, two blocks
+    wait_for_rounds(killed, broken, 14)  # a line before the first, four of the generator, five blocks, two, two blocks
     killed.kill()
     killed.join()
     assert finish(start(log, "adasg", "--resume", broken), log)[0] == 0
     for name in ("quantized.safetensors", "blocks.csv", "metrics.jsonl"):
         assert (whole / name).read_bytes() == (broken / name).read_bytes(), name
-    assert len((whole / "blocks.csv").read_text(encoding="utf-8").splitlines()) == 6
+    assert len((whole / "blocks.csv").read_text(encoding="utf-8").splitlines()) == 11

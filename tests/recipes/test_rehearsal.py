@@ -46,8 +46,19 @@ def test_a_resumed_match_rehearses_the_same(pair):
     assert seen(other)[0] == seen(one)[0]
 
 
-def test_a_scene_rehearses_as_many_as_its_pool_has_and_its_matches_keep_them():
-    scene = scene_of(adasg.Config(pool=24, block_steps=1, rounds=5))
+def test_a_scene_rehearses_what_its_pool_had_where_its_generator_drifts_away_from_it():
+    scene = scene_of(adasg.Config(backbone="digits_vit", pool=24, block_steps=1, rounds=5))
     assert len(scene.rehearsal.state_dict()["made"]) == 24  # of 8 pixels a side none is procedural
     assert scene.rehearsal in scene.watchers
-    assert scene_of(adasg.Config(block_steps=0, rounds=1)).watchers == []
+    before = seen(scene.rehearsal)[0]
+    assert len(seen(scene.rehearsal)[0] & before) > 0
+    pool = {image.half().float().numpy().tobytes() for image in scene.pool()}
+    assert seen(scene.rehearsal)[0] <= pool
+
+
+def test_where_statistics_hold_generated_images_only_procedural_ones_are_rehearsed():
+    assert scene_of(adasg.Config(pool=24, block_steps=1, rounds=5)).rehearsal is None
+    scene = scene_of(adasg.Config(pool=24, block_steps=1, rounds=5, leaves=0.5))
+    assert len(scene.rehearsal.state_dict()["made"]) == 0
+    assert len(seen(scene.rehearsal)[0]) == 12
+    assert scene_of(adasg.Config(block_steps=0, rounds=1)).rehearsal is None
