@@ -96,10 +96,13 @@ def _noise(path: Path) -> Section:
     figure, axis = _dots([row["layer"] for row in rows], "layer", series)
     axis.set_xlabel("signal-to-noise ratio (dB)")
     lowest = min((row for row in rows if row["weight_sqnr"]), key=lambda row: float(row["weight_sqnr"]), default=None)
-    text = "What rounding leaves of each layer's weight and input, on generated images; 6 dB are about one bit."
+    text = (
+        "What is left of each layer's trained weight after learning and rounding, and of its input after rounding, on "
+    )
+    text += "generated images; 6 dB are about one bit."
     if lowest is not None:
         ratio = f"{float(lowest['weight_sqnr']):.1f} dB"
-        text += f" The noisiest weight is {lowest['layer']}'s ({lowest['bits']}, {ratio})."
+        text += f" The weight farthest from the trained one is {lowest['layer']}'s ({lowest['bits']}, {ratio})."
     return "Signal-to-noise by layer", text, figure
 
 

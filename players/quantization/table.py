@@ -11,6 +11,7 @@ from rich.box import SIMPLE
 from rich.table import Table
 from torch import Tensor, nn
 
+from zerosum.players.quantization.attention import separated
 from zerosum.players.quantization.grids import Grid
 from zerosum.players.quantization.integers import integers_of
 from zerosum.players.quantization.layers import float_weight, layer_bits, weight_quantizer
@@ -24,8 +25,10 @@ Range = tuple[float, float]
 class LayerRow(NamedTuple):
     """A layer. Ranges and signal-to-quantization-noise ratios (SQNR, dB) are None where nothing is rounded.
 
-    ``weight_range`` spans all channels; ``size`` is the bytes of the layer's tensors as they are stored, ``share`` that
-    of all the network's; ``block`` is that which it was reconstructed in, empty where it was not.
+    Noise of the weight is all that it is away from the original's, also where it has learned; noise of the activation
+    is what rounding does to what enters. ``weight_range`` spans all channels; ``size`` is the bytes of the layer's
+    tensors as they are stored, ``share`` that of all the network's; ``block`` is that which it was reconstructed in,
+    empty where it was not.
     """
 
     layer: str
@@ -96,14 +99,14 @@ def describe_layers(
     activation_sqnr = _activation_sqnr(quantized, images)
     state, bits = packed_state(quantized), layer_bits(quantized)
     size = _bytes(state.values())
-    rows = []
+    rows, trained = [], quantizable_layers(separated(original))
     for name, layer in quantizable_layers(quantized).items():
         weight = float_weight(layer)
         weight_range = weight_sqnr = activation_range = None
         quantizer, inputs = weight_quantizer(layer), getattr(layer, "input_quantizer", None)
         if quantizer is not None and quantizer.bits < FULL_PRECISION:
             weight_range = _weight_range(layer, quantizer.grid_of(weight))
-            weight_sqnr = sqnr(weight, quantizer.rounded(weight))
+            weight_sqnr = sqnr(float_weight(trained[name]), quantizer.rounded(weight))
         if inputs is not None and inputs.observed:
             activation_range = _activation_range(inputs)
         ranges, ratios = (weight_range, activation_range), (weight_sqnr, activation_sqnr.get(name))

@@ -37,12 +37,12 @@ class Keeping:
         alone, both = (seconds_of(game, movers) for movers in (game.players[:1], game.players))
         # A step of every block costs about what one of the network does; recording, four times running the networks.
         answering = (plan.block_steps + 2 * plan.pool / batch_size) * (both - alone if len(game.players) > 1 else both)
-        minutes = (plan.warmup * alone + len(answers) * answering + (plan.rounds - plan.warmup) * both) / 60
+        seconds = plan.warmup * alone + len(answers) * answering + (plan.rounds - plan.warmup) * both
         again = f", which answer {len(answers)} times" if len(answers) > 1 else ""
         return (
             f"plan: {plan.warmup} rounds of the generator, {len(answers[0])} blocks of {plan.block_steps} steps on "
-            f"{plan.pool} images{again}, {plan.rounds - plan.warmup} rounds of the game; some "
-            f"{max(1, round(minutes))} min here and now, measuring not counted"
+            f"{plan.pool} images{again}, {plan.rounds - plan.warmup} rounds of the game; some {_duration(seconds)} "
+            "here and now, measuring not counted"
         )
 
     def stage(self, game: Game[Any], rounds: int, dynamics: Dynamics | None = None) -> Stage:
@@ -112,3 +112,8 @@ class Keeping:
     def _student(self, game: Game[Any]) -> str | None:
         named = [player.name for player in game.players if player.module is self.scene.pair.student]
         return named[0] if named else None
+
+
+def _duration(seconds: float) -> str:
+    """To ten seconds, or from two minutes on to one minute."""
+    return f"{max(1, round(seconds / 10))}0 s" if seconds < 120 else f"{round(seconds / 60)} min"

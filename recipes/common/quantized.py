@@ -100,7 +100,8 @@ class Quantized:
         top1 = self.summary.get("after_top1")
         share = self.summary["quantized_bytes"] / self.summary["float_bytes"]
         measured = "" if top1 is None else f", top-1 {top1:.1f} % (full precision {self.summary['teacher_top1']:.1f} %)"
-        return f"Quantized({type(self.network).__name__}, {share:.3f} of the size in float32{measured})"
+        ended = ", interrupted" if self.interrupted else ""
+        return f"Quantized({type(self.network).__name__}, {share:.3f} of the size in float32{measured}{ended})"
 
 
 @contextmanager

@@ -145,6 +145,7 @@ class Interrupting(zerosum.Watcher):
 def test_ctrl_c_ends_it_after_the_round_with_what_there_is():
     result = quantize(Small(), input_size=(3, 12, 20), **PIXELS, watchers=[Interrupting()], rounds=9, warmup=1)
     assert result.interrupted
+    assert "interrupted" in repr(result)
     assert result.summary["rounds"] == 3
 
 

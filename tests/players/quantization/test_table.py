@@ -10,6 +10,7 @@ from torch import nn
 from zerosum.players import (
     Architecture,
     Bits,
+    InputSpace,
     Scheme,
     assign_bits,
     calibrate,
@@ -72,6 +73,17 @@ def test_more_bits_less_noise():
     coarse, fine = (described("cifar_resnet20", Bits(bits, bits))[1].rows[5] for bits in (4, 7))
     assert fine.weight_sqnr - coarse.weight_sqnr == pytest.approx(18, abs=3)
     assert fine.activation_sqnr - coarse.activation_sqnr == pytest.approx(18, abs=5)
+
+
+def test_what_a_weight_has_learned_is_noise_too():
+    """By hand: a weight that ends at half of what it was is off by half of itself, 6 dB, though it lies on levels."""
+    network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False))
+    nn.init.constant_(network[0].weight, 1.0)
+    quantized = quantize(network, Bits(8, 32), Scheme("minmax"), InputSpace(1, (2, 2), (0.0,), (1.0,)))
+    with torch.no_grad():
+        quantized[0].parametrizations.weight.original.mul_(0.5)
+    (row,) = describe_layers(network, quantized, torch.zeros(1, 1, 2, 2), Scheme("minmax")).rows
+    assert row.weight_sqnr == pytest.approx(20 * math.log10(2), abs=0.1)
 
 
 def test_it_is_written_and_drawn(tmp_path):
