@@ -17,8 +17,8 @@ from zerosum.players.quantization.quantizers import LayerWeight, WeightQuantizer
 
 @torch.library.custom_op("zerosum::dequantize", mutates_args=())
 def dequantize(levels: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-    """``scale * (levels - zero_point)``, float32, of uint8 ``levels``; the other two broadcast against them."""
-    return scale * (levels.float() - zero_point.float())
+    """``scale * (levels - zero_point)`` in the dtype of ``scale``, of uint8 ``levels``; the others broadcast against it."""
+    return (scale * (levels.float() - zero_point.float())).to(scale.dtype)
 
 
 @dequantize.register_fake

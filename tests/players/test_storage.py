@@ -58,6 +58,19 @@ def test_one_call_brings_the_network_back(tmp_path):
     assert input_space(loaded) == input_space(network)
 
 
+@pytest.mark.parametrize(("dtype", "off"), [(torch.float16, 0.02), (torch.bfloat16, 0.1), (torch.float64, 1e-5)])
+def test_it_runs_in_other_floats(tmp_path, dtype, off):
+    network, architecture = find_backbone("digits_resnet8", "random")
+    images, logits = saved(
+        tmp_path / "q.safetensors", network, architecture, input_space(network), scheme=Scheme(sums="quantized")
+    )
+    loaded = load_quantized(tmp_path / "q.safetensors").to(dtype)
+    found = loaded(images.to(dtype))
+    assert found.dtype == loaded.conv1.weight.dtype == dtype
+    assert (found - logits).norm() <= off * logits.norm()
+    assert loaded.conv1.parametrizations.weight.original.dtype == torch.uint8
+
+
 @pytest.mark.parametrize("scheme", [Scheme(), Scheme(sums="quantized")])
 @pytest.mark.parametrize("trust", [False, True])
 def test_a_factorys_network_comes_back_into_one_of_its_kind_or_by_trust(tmp_path, trust, scheme):
