@@ -70,10 +70,12 @@ def rows(options: Options, learned_from: Loader | None) -> Iterator[Row]:
     yield Row("… on latents (Genie-D)", reconstructed(images="latents"))
     if learned_from is not None:
         yield Row("… on real images (bound)", lambda seed: _on_real(learned_from, options, seed))
-    yield Row(
-        "reconstruction and the game (AdaSG)",
-        lambda seed: adasg.recipe(_of(adasg.Config, options, seed=seed, rounds=None)),
-    )
+    for name, renewals in (("reconstruction and the game (AdaSG)", 0), ("… with the pool renewed once", 1)):
+        yield Row(name, _played(options, renewals))
+
+
+def _played(options: Options, renewals: int) -> Callable[[int], Experiment]:
+    return lambda seed: adasg.recipe(_of(adasg.Config, options, seed=seed, rounds=None, renewals=renewals))
 
 
 def _on_real(loader: Loader, options: Options, seed: int) -> Experiment:
