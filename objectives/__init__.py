@@ -12,6 +12,19 @@ from zerosum.objectives.disagreement import (
     half_variance,
     normalized_entropy,
 )
+from zerosum.objectives.distillation import (
+    distillation_loss,
+    focal_loss,
+    selective_cross_entropy,
+    target_probability_loss,
+)
+from zerosum.objectives.features import (
+    attention_divergence,
+    channel_attention,
+    feature_alignment,
+    relation_loss,
+    spatial_attention,
+)
 from zerosum.objectives.patches import patch_entropy_loss, patch_similarity_entropy
 from zerosum.objectives.statistics import bn_alignment
 
@@ -20,13 +33,22 @@ __all__ = [
     "adaptability_band",
     "agreement",
     "agreement_loss",
+    "attention_divergence",
     "bn_alignment",
     "calibration_loss",
+    "channel_attention",
     "disagreement",
     "disagreement_loss",
+    "distillation_loss",
     "entropy",
+    "feature_alignment",
+    "focal_loss",
     "half_variance",
     "normalized_entropy",
     "patch_entropy_loss",
     "patch_similarity_entropy",
+    "relation_loss",
+    "selective_cross_entropy",
+    "spatial_attention",
+    "target_probability_loss",
 ]

@@ -17,7 +17,7 @@ from zerosum.players.quantization.quantizers import LayerWeight, WeightQuantizer
 
 @torch.library.custom_op("zerosum::dequantize", mutates_args=())
 def dequantize(levels: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
-    """``scale * (levels - zero_point)`` in the dtype of ``scale``, of uint8 ``levels``; the others broadcast against it."""
+    """``scale * (levels - zero_point)`` in the dtype of ``scale``, of uint8 ``levels``; they broadcast."""
     return (scale * (levels.float() - zero_point.float())).to(scale.dtype)
 
 
