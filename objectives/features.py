@@ -13,8 +13,8 @@ from torch import Tensor
 
 
 def channel_attention(features: Tensor) -> Tensor:
-    """(N, channels) >= 0: the mean square of each channel."""
-    return features.square().mean(dim=(2, 3))
+    """(N, channels) >= 0, of norm 1: the mean square of each channel."""
+    return F.normalize(features.square().mean(dim=(2, 3)), dim=1)
 
 
 def spatial_attention(features: Tensor) -> Tensor:
@@ -23,18 +23,19 @@ def spatial_attention(features: Tensor) -> Tensor:
 
 
 def feature_alignment(p: Sequence[Tensor], q: Sequence[Tensor]) -> Tensor:
-    """Scalar >= 0: mean squared difference of channel attentions, each of norm 1; a sum over blocks (HAST, CVPR 2023).
+    """Scalar >= 0: mean squared difference of channel attentions; a sum over blocks (HAST, CVPR 2023).
 
     Raises:
         ValueError: no blocks, or unequal numbers of them.
     """
-    attentions = [[F.normalize(channel_attention(x), dim=1) for x in side] for side in _pairs(p, q)]
-    return torch.stack([F.mse_loss(of_q, of_p) for of_p, of_q in zip(*attentions, strict=True)]).sum()
+    pairs = zip(*_pairs(p, q), strict=True)
+    return torch.stack([F.mse_loss(channel_attention(of_q), channel_attention(of_p)) for of_p, of_q in pairs]).sum()
 
 
 def attention_divergence(p: Sequence[Tensor], q: Sequence[Tensor], temperature: float = 8.0) -> Tensor:
     """Scalar >= 0: ``KL(softmax(a_P / T) | softmax(a_Q / T))`` of channel attentions and of spatial ones; a sum over
-    both and over blocks, a mean over images (AKT, SAC 2025, which sums over images).
+    both and over blocks, a mean over images (AKT, SAC 2025, which sums over images, and takes channels' mean squares as
+    they are, so that its size goes with the fourth power of the features').
 
     Raises:
         ValueError: no blocks, or unequal numbers of them.

@@ -5,7 +5,7 @@ from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair, pair_of
 from zerosum.recipes.common.prior import Prior, prior_of
 from zerosum.recipes.common.scene import Play, Scene
-from zerosum.recipes.common.source import Generated, Source, generated
+from zerosum.recipes.common.source import Generated, Source, Superposed, generated
 from zerosum.recipes.common.subject import Subject
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Scene",
     "Source",
     "Subject",
+    "Superposed",
     "generated",
     "pair_of",
     "prior_of",

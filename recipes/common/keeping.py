@@ -27,10 +27,11 @@ class Keeping:
         self._measures = [measure for measure in (self.examination, held_out) if measure is not None]
         self._shown = scene.source.shown(_PICTURES, self.config.seed)
 
-    def experiment(self, game: Game[Any]) -> Experiment:
-        """Of one match; says beforehand what there is to do and how long it may take."""
+    def experiment(self, game: Game[Any], rule: Dynamics | None = None) -> Experiment:
+        """Of one match, by the rule that is asked for or another; says beforehand what there is to do and how long it
+        may take."""
         plan = self._plan(game) if self.scene.reconstruction is not None else None
-        return Experiment.of(self.stage(game, self.scene.rounds), self.finish, plan)
+        return Experiment.of(self.stage(game, self.scene.rounds, self.scene.dynamics(rule)), self.finish, plan)
 
     def _plan(self, game: Game[Any]) -> str:
         plan, answers, batch_size = self.scene.plan, self.scene.answers, self.config.batch_size
@@ -66,7 +67,9 @@ class Keeping:
             with game.undisturbed():
                 images = self.scene.source.images(self._shown)
                 seen = self.scene.pair.teacher(images).argmax(dim=1)
-            players.draw_samples(path, images, self.scene.source.labels(self._shown), seen, self.scene.pair.space)
+            labels = self.scene.source.labels(self._shown)
+            labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
+            players.draw_samples(path, images, labels, seen, self.scene.pair.space)
 
         return Stage(match, draw, best_by="top1")
 

@@ -1,6 +1,6 @@
 """A pair in front of images: one play, and the two players of most methods."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from itertools import chain
@@ -13,6 +13,8 @@ from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from zerosum import During, Dynamics, Player, Responding, Term, Watcher, make_dynamics, players
+from zerosum.players.blocks import find_blocks
+from zerosum.players.features import BlockTaps
 from zerosum.players.leaves import dead_leaves
 from zerosum.players.moments import AlignedMoments
 from zerosum.recipes.common.held_out import HeldOut
@@ -27,12 +29,15 @@ _HELD_OUT = 0.25  # images, as a share of the pool
 
 
 class Play(NamedTuple):
-    """One evaluation: labels (N,), logits (N, C) of P and Q, and what the prior took of P."""
+    """One evaluation: labels (N,), or probabilities of classes (N, C), as the source has them; logits (N, C) of P and
+    Q; what the prior took of P; and, where that is asked for, what blocks of P and of Q give."""
 
     labels: Tensor
     p: Tensor
     q: Tensor
     seen: Any
+    p_features: Sequence[Tensor] = ()
+    q_features: Sequence[Tensor] = ()
 
 
 class Scene:
@@ -49,6 +54,7 @@ class Scene:
             self.reconstruction = reconstruction if reconstruction.blocks else None
         if self.reconstruction is not None:
             self.held_out = HeldOut(pair)
+        self._inside: tuple[BlockTaps, ...] = ()
         # The student stays as it is: a compiled backward pass computes all gradients, and each loss needs only some.
         self._images = torch.compile(source.images) if config.compile else source.images
         self._teach = torch.compile(pair.teacher) if config.compile else pair.teacher
@@ -79,7 +85,14 @@ class Scene:
             images = self._images(drawn)
             p, q = self._teach(images), self.pair.student(images)
         p, q = (logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (p, q))
-        return Play(self.source.labels(drawn), p, q, self.prior.take())
+        inside = (taps.take() for taps in self._inside)
+        return Play(self.source.labels(drawn), p, q, self.prior.take(), *inside)
+
+    def look_inside(self) -> None:
+        """From now on a play has what blocks of P and of Q give."""
+        blocks = find_blocks(self.pair.teacher, self.pair.space).blocks
+        names = [block.modules[-1] for block in blocks]
+        self._inside = tuple(BlockTaps(network, names) for network in (self.pair.teacher, self.pair.student))
 
     @torch.no_grad()
     def calibrate(self) -> None:
@@ -154,9 +167,9 @@ class Scene:
         """All that there are to play."""
         return self.plan.rounds + len(self.answering)
 
-    def dynamics(self) -> Dynamics:
-        """The rule that is asked for; in the rounds that are for that, the quantized network answers."""
-        rule = make_dynamics(self.config.dynamics, self.config.adjustment)
+    def dynamics(self, rule: Dynamics | None = None) -> Dynamics:
+        """A rule, default the one that is asked for; in the rounds that are for it, the quantized network answers."""
+        rule = rule or make_dynamics(self.config.dynamics, self.config.adjustment)
         return During(self.answering, Responding(self.reconstruction), rule) if self.reconstruction else rule
 
     def natural(self, weight: float) -> dict[str, Term]:
@@ -172,7 +185,7 @@ class Scene:
         they are not."""
         return {"rehearsal": self.rehearsal.term(loss)} if self.rehearsal is not None else {}
 
-    def generator(self, lr: float, surrogate: Term, terms: Mapping[str, Term]) -> Player:
+    def generator(self, lr: float, surrogate: Term | None, terms: Mapping[str, Term]) -> Player:
         """The source's module as the player that makes the images, as published (Adam)."""
         adam = Adam(self.source.module.parameters(), lr, betas=(0.5, 0.999), fused=True)
         return Player(
@@ -186,7 +199,7 @@ class Scene:
             growth_limit=100,
         )
 
-    def quantized(self, lr: float, surrogate: Term, terms: Mapping[str, Term] | None = None) -> Player:
+    def quantized(self, lr: float, surrogate: Term | None, terms: Mapping[str, Term] | None = None) -> Player:
         """Q as the player that learns on them, as published (SGD with Nesterov momentum; the step size falls along a
         cosine), when the warm-up is over. Its ranges are observed when it comes in, and now, where it is to wait."""
         student, warmup = self.pair.student, self.plan.warmup

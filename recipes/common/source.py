@@ -3,6 +3,7 @@
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from zerosum.players import ConditionalGenerator
@@ -25,7 +26,7 @@ class Source(Protocol):
         """The images of what was drawn."""
 
     def labels(self, drawn: Any) -> Tensor:
-        """(N,) int64: the classes that they are made for."""
+        """(N,) int64: the classes that they are made for; or (N, C), probabilities of several."""
 
     def shown(self, count: int, seed: int) -> Any:
         """So many draws, always the same ones, to be looked at; leaves all generators of random numbers alone."""
@@ -53,6 +54,51 @@ class Generated:
         source = torch.Generator().manual_seed(seed)
         latents = torch.randn(count, self.module.latent_dim, generator=source).to(self.device)
         return latents, torch.arange(count, device=self.device) % self.module.num_classes
+
+
+class Superposed(nn.Module):
+    """Made by a generator between classes: a latent is the sum of several classes' latents, and the label has as much
+    of each (Qimera, NeurIPS 2021).
+
+    Args:
+        share: of the batches, those that are superposed; the others have one class an image.
+        mixed: classes of an image of these; their weights are the softmax of N(0, 1).
+    """
+
+    def __init__(
+        self, generator: ConditionalGenerator, classes: int, batch_size: int, share: float, mixed: int
+    ) -> None:
+        super().__init__()
+        self.generator, self.classes, self.batch_size = generator, classes, batch_size
+        self.share, self.mixed = share, mixed
+        self.embedding = nn.Embedding(classes, generator.latent_dim)
+
+    @property
+    def module(self) -> nn.Module:
+        return self
+
+    def sample(self) -> tuple[Tensor, Tensor, Tensor]:
+        device = self.embedding.weight.device
+        shape = self.batch_size, self.mixed if torch.rand(()) < self.share else 1
+        latents = torch.randn(*shape, self.generator.latent_dim, device=device)
+        weights = torch.randn(shape, device=device).softmax(dim=1)
+        return latents, torch.randint(self.classes, shape, device=device), weights
+
+    def images(self, drawn: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        latents, labels, weights = drawn
+        each = F.layer_norm(self.embedding(labels) + latents, latents.shape[-1:])
+        images: Tensor = self.generator((weights[..., None] * each).sum(dim=1), torch.zeros_like(labels[:, 0]))
+        return images
+
+    def labels(self, drawn: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        _, labels, weights = drawn
+        return weights.new_zeros(len(weights), self.classes).scatter_add(1, labels, weights)
+
+    def shown(self, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        source, device = torch.Generator().manual_seed(seed), self.embedding.weight.device
+        latents = torch.randn(count, 1, self.generator.latent_dim, generator=source).to(device)
+        labels = torch.arange(count, device=device)[:, None] % self.classes
+        return latents, labels, torch.ones(count, 1, device=device)
 
 
 def generated(pair: Pair, config: DataFreeOptions) -> Generated:

@@ -28,7 +28,7 @@ def features(draw, count=2):
 
 def test_attentions_by_hand():
     x = torch.tensor([[[[3.0, 0.0]], [[0.0, 4.0]]]])  # one image, two channels, one row of two pixels
-    torch.testing.assert_close(channel_attention(x), torch.tensor([[4.5, 8.0]]))
+    torch.testing.assert_close(channel_attention(x), torch.tensor([[4.5, 8.0]]) / math.hypot(4.5, 8))
     torch.testing.assert_close(spatial_attention(x), torch.tensor([[4.5, 8.0]]) / math.hypot(4.5, 8))
 
 
@@ -36,8 +36,8 @@ def test_losses_by_hand():
     p, q = torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)
     p[0, 0], q[0, 1] = 2, 2  # one pixel, of which each sees another channel
     assert feature_alignment([p], [q]).item() == pytest.approx(1.0)
-    # Channel attentions (4, 0) and (0, 4) over 8: probabilities s and 1 - s with s = 1 / (1 + exp(-1/2)).
-    s = 1 / (1 + math.exp(-0.5))
+    # Channel attentions (1, 0) and (0, 1) over 8: probabilities s and 1 - s with s = 1 / (1 + exp(-1/8)).
+    s = 1 / (1 + math.exp(-0.125))
     kl = s * math.log(s / (1 - s)) + (1 - s) * math.log((1 - s) / s)
     assert attention_divergence([p], [q]).item() == pytest.approx(kl)
     # F is (1, 0) and (0, 1). S is 1.1 F: they differ by 1.1. Rows of max - F Fᵀ are (0, 1), (0, 0) for P; times F, of
