@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from zerosum.players.blocks import BLOCKS
 from zerosum.players.examination import CLASSES, STAGES
+from zerosum.players.storage import QUANTIZED, Description, read_description
 
 _NAMED = 24  # layers or blocks; of more, the figure has numbers
 _CLASSES = 10
@@ -29,12 +30,27 @@ def sections(folder: Path) -> list[Section]:
     else:
         text = f"Percent of {summary['images']} images, in brackets 95 % intervals. {size}"
         found.append(("Accuracy", text, _accuracy(summary)))
+    found.append(_network(read_description(folder / QUANTIZED)))
     if (folder / BLOCKS).exists() and (rows := _rows(folder / BLOCKS)):
         found.append(_blocks(rows))
     found.append(_noise(folder / "layers.csv"))
     if (folder / CLASSES).exists():
         found.append(_classes(folder / CLASSES))
     return found
+
+
+def _network(described: Description) -> Section:
+    space, names = described.space, described.class_names
+    said = {
+        "built as": described.architecture.name,
+        "channels × height × width": f"{space.channels} × {space.size[0]} × {space.size[1]}",
+        "mean of pixels in 0 to 1": ", ".join(f"{value:g}" for value in space.mean),
+        "their standard deviation": ", ".join(f"{value:g}" for value in space.std),
+    }
+    if names is not None:
+        said[f"{len(names)} classes"] = ", ".join(names[:_CLASSES]) + (", …" if len(names) > _CLASSES else "")
+    text = "How it is built, the images that it takes, and what its classes are called where that is known."
+    return "The network", text, [{"": name, "network": value} for name, value in said.items()]
 
 
 def _accuracy(summary: dict[str, Any]) -> list[dict[str, Any]]:

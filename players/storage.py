@@ -2,7 +2,8 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,15 +88,9 @@ def load_described(
 ) -> tuple[nn.Module, Description]:
     """:func:`load_quantized`, and what the network is of."""
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            found = json.loads((file.metadata() or {})[_KEY])
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        description = _description(found)
-    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: not a quantized network that zerosum saved ({error})") from error
+    with _opened(path) as file:
+        description = _description(file)
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     if into is None:
         _check_trusted(path, description.architecture, trust)
     try:
@@ -108,7 +103,30 @@ def load_described(
     return network.eval().to(device), description
 
 
-def _description(found: Mapping[str, Any]) -> Description:
+def read_description(path: str | Path) -> Description:
+    """What the network is of that :func:`save_quantized` wrote; nothing is built.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: damaged, or not written by :func:`save_quantized`.
+    """
+    with _opened(Path(path)) as file:
+        return _description(file)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            yield file
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not a quantized network that zerosum saved ({error})") from error
+
+
+def _description(file: Any) -> Description:
+    found = json.loads((file.metadata() or {})[_KEY])
     space, names = found["space"], found["class_names"]
     return Description(
         Architecture(**found["architecture"]),

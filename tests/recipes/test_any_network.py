@@ -12,7 +12,7 @@ from PIL import Image
 from timm.models import save_for_hf
 
 import zerosum
-from zerosum import export
+from zerosum import export, report
 from zerosum.players import InputSpace, input_space, label_names, load_backbone
 from zerosum.runs.run import main
 
@@ -88,6 +88,10 @@ def test_a_network_that_timm_saved_in_a_folder(tmp_path, monkeypatch, capsys):
     loaded = zerosum.load(run)
     assert input_space(loaded) == InputSpace(3, (32, 48), (0.5,) * 3, (0.25,) * 3)
     assert label_names(loaded) == ("ant bear", "bee", "cat")
+    assert report.main([str(run)]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for said in ("3 × 32 × 48", "0.5, 0.5, 0.5", "0.25, 0.25, 0.25", "ant bear, bee, cat"):
+        assert said in page
     assert export.main([str(run)]) == 0
     about = onnxruntime.InferenceSession(str(run / "quantized.onnx")).get_modelmeta().custom_metadata_map
     assert about["classes"].splitlines() == ["ant bear", "bee", "cat"]
