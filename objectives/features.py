@@ -28,8 +28,9 @@ def feature_alignment(p: Sequence[Tensor], q: Sequence[Tensor]) -> Tensor:
     Raises:
         ValueError: no blocks, or unequal numbers of them.
     """
-    pairs = zip(*_pairs(p, q), strict=True)
-    return torch.stack([F.mse_loss(channel_attention(of_q), channel_attention(of_p)) for of_p, of_q in pairs]).sum()
+    pairs = _paired(p, q)
+    terms = [F.mse_loss(channel_attention(of_q), channel_attention(of_p.detach())) for of_p, of_q in pairs]
+    return torch.stack(terms).sum()
 
 
 def attention_divergence(p: Sequence[Tensor], q: Sequence[Tensor], temperature: float = 8.0) -> Tensor:
@@ -41,9 +42,9 @@ def attention_divergence(p: Sequence[Tensor], q: Sequence[Tensor], temperature: 
         ValueError: no blocks, or unequal numbers of them.
     """
     terms = []
-    for of_p, of_q in zip(*_pairs(p, q), strict=True):
+    for of_p, of_q in _paired(p, q):
         for attention in (channel_attention, spatial_attention):
-            soft, found = (F.log_softmax(attention(x) / temperature, dim=1) for x in (of_p, of_q))
+            soft, found = (F.log_softmax(attention(x) / temperature, dim=1) for x in (of_p.detach(), of_q))
             terms.append(F.kl_div(found, soft, log_target=True, reduction="batchmean"))
     return torch.stack(terms).sum()
 
@@ -58,27 +59,20 @@ def relation_loss(p: Sequence[Tensor], q: Sequence[Tensor]) -> Tensor:
     Raises:
         ValueError: no blocks, or unequal numbers of them.
     """
-    _check(p, q)
-    terms = [
-        F.l1_loss(of_q, of_p)
-        for one, other in zip(p, q, strict=True)
-        for of_p, of_q in zip(_relations(one), _relations(other), strict=True)
-    ]
-    return torch.stack(terms).sum()
+    pairs = [zip(_relations(of_p), _relations(of_q), strict=True) for of_p, of_q in _paired(p, q)]
+    return torch.stack([F.l1_loss(of_q, of_p) for pair in pairs for of_p, of_q in pair]).sum()
 
 
 def _relations(features: Tensor) -> tuple[Tensor, Tensor]:
     x = rearrange(F.normalize(features, dim=1), "n c h w -> n c (h w)")
-    positions, channels = x.mT @ x, x @ x.mT
+    places, channels = x.mT, x @ x.mT
+    # Attention of places to places, whose matrix is never held: at 112 pixels it would be 10 GB for 16 images.
+    related = F.scaled_dot_product_attention(places, places, places, scale=1.0).mT
     apart = channels.amax(dim=2, keepdim=True) - channels
-    return x + x @ positions.softmax(dim=2).mT / 10, x + apart.softmax(dim=2) @ x / 10
+    return x + related / 10, x + apart.softmax(dim=2) @ x / 10
 
 
-def _pairs(p: Sequence[Tensor], q: Sequence[Tensor]) -> tuple[list[Tensor], Sequence[Tensor]]:
-    _check(p, q)
-    return [x.detach() for x in p], q
-
-
-def _check(p: Sequence[Tensor], q: Sequence[Tensor]) -> None:
+def _paired(p: Sequence[Tensor], q: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
     if not p or len(p) != len(q):
         raise ValueError(f"features of as many blocks of P as of Q, at least one; got {len(p)} and {len(q)}")
+    return list(zip(p, q, strict=True))

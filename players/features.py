@@ -1,4 +1,4 @@
-"""What the blocks of a network give, read off while it runs."""
+"""What the blocks of a network see, read off while it runs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,37 +6,62 @@ from typing import Any
 from einops import rearrange
 from torch import Tensor, nn
 
+from zerosum.players.blocks import Block
 from zerosum.players.statistics import Taps
 
 
 class BlockTaps(Taps):
-    """Taps on modules of a network: after each forward pass, what each gave, where that has a place in the image.
+    """Taps on blocks of a network, or of a copy: what each gives last that has places, which pooling takes away.
+
+    Places are pixels, or tokens but for class and register tokens, which are left out. A block that gives nothing with
+    places (a head) is passed over.
 
     Args:
-        names: of the modules, in the order in which they run; what P and its quantized copy are both to be asked for.
+        network: to listen to.
+        names: of the modules of each block, as :func:`modules_of` finds them.
     """
 
-    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
+    def __init__(self, network: nn.Module, names: Sequence[Sequence[str]]) -> None:
         super().__init__()
-        self._features: list[Tensor] = []
-        self._handles.append(network.register_forward_pre_hook(self._clear))
-        for name in names:
-            self._handles.append(network.get_submodule(name).register_forward_hook(self._tap))
+        self.listening = False
+        self._features: dict[int, Tensor] = {}
+        self._prefix = int(getattr(network, "num_prefix_tokens", 0))
+        self._channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"  # what timm calls it
+        for place, block in enumerate(names):
+            for name in block:
+                self._handles.append(network.get_submodule(name).register_forward_hook(self._tap(place)))
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_features": []}  # in a graph, they cannot be copied
+        return self.__dict__ | {"_features": {}}  # in a graph, they cannot be copied
+
+    def listen(self) -> None:
+        """To the next forward pass."""
+        self.listening, self._features = True, {}
 
     def take(self) -> list[Tensor]:
-        """Of the newest forward pass, in the graph, and then forgotten: (N, channels, height, width) each; of tokens
+        """Of that pass, (N, channels, height, width) of each block, in their order and in the graph; of tokens
         (N, tokens, channels), which have one axis for their places, (N, channels, tokens, 1)."""
-        taken, self._features = self._features, []
+        taken = [self._features[place] for place in sorted(self._features)]
+        self.listening, self._features = False, {}
         return taken
 
-    def _clear(self, network: nn.Module, args: Any) -> None:
-        self._features = []
+    def _tap(self, place: int) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if self.listening and isinstance(output, Tensor):
+                if output.ndim == 3:
+                    output = rearrange(output[:, self._prefix :], "n t c -> n c t 1")
+                elif output.ndim == 4 and self._channels_last and not isinstance(module, nn.Conv2d):
+                    output = rearrange(output, "n h w c -> n c h w")
+                if output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+                    self._features[place] = output
 
-    def _tap(self, module: nn.Module, args: Any, output: Tensor) -> None:
-        if output.ndim == 3:
-            output = rearrange(output, "n t c -> n c t 1")
-        if output.ndim == 4:
-            self._features.append(output)
+        return hook
+
+
+def modules_of(network: nn.Module, blocks: Sequence[Block]) -> list[list[str]]:
+    """The names of all modules of each block, the inner ones too: those of P, for its quantized copy has more."""
+
+    def within(name: str, block: Block) -> bool:
+        return any(name == outer or name.startswith(f"{outer}.") for outer in block.modules)
+
+    return [[name for name, _ in network.named_modules() if within(name, block)] for block in blocks]

@@ -32,7 +32,7 @@ def sections(folder: Path) -> list[Section]:
         found.append(("Accuracy", text, _accuracy(summary)))
     found.append(_network(read_description(folder / QUANTIZED)))
     if (folder / BLOCKS).exists() and (rows := _rows(folder / BLOCKS)):
-        found.append(_blocks(rows))
+        found.append(_blocks([row for row in rows if row["answer"] == rows[-1]["answer"]]))
     found.append(_noise(folder / "layers.csv"))
     if (folder / CLASSES).exists():
         found.append(_classes(folder / CLASSES))

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 
 from zerosum.recipes import adasg
 from zerosum.recipes.adasg import recipe
+from zerosum.recipes.common.data_free import AsPublished
 
 __all__ = ["Config", "recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(adasg.Config):
+class Config(AsPublished, adasg.Config):
     """AdaDFQ: AdaSG with a wider band and more weight on disagreement."""
 
     low: float = 0.1
     """Lower end of the band in which samples are wanted, as normalised entropy of P's and Q's disagreement, 0 to 1."""
     disagreement: float = 0.2
     """Weight of the generator's disagreement loss."""
-    block_steps: int | None = 0
-    """Steps of each block's reconstruction, when the quantized network comes in. Published: none."""

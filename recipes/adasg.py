@@ -11,7 +11,14 @@ the samples are made such that P tells their patches apart (PSAQ-ViT, ECCV 2022)
 from dataclasses import dataclass
 
 from zerosum import Game
-from zerosum.objectives import adaptability, adaptability_band, agreement_loss, calibration_loss, disagreement_loss
+from zerosum.objectives import (
+    adaptability,
+    adaptability_band,
+    agreement_loss,
+    attention_divergence,
+    calibration_loss,
+    disagreement_loss,
+)
 from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, Play, Scene, Subject, scene_of
 from zerosum.runs import Experiment
 
@@ -22,9 +29,6 @@ class Config(DataFreeOptions):
 
     generator_lr: float = 1e-3
     """Step size of the generator (Adam)."""
-    quantized_lr: float | None = None
-    """Step size of the quantized network (SGD, Nesterov momentum) at first; falls to 0 along a cosine. Published, with
-    steps of 0.1 and 80,000 rounds: 1e-4 for CIFAR, 1e-5 for ImageNet. Default: 3e-4, and 1e-4 for large networks."""
     low: float = 0.3
     """Lower end of the band in which samples are wanted, as normalised entropy of P's and Q's disagreement, 0 to 1."""
     high: float = 0.8
@@ -39,11 +43,14 @@ class Config(DataFreeOptions):
     """Weight of the patch-similarity entropy, which stands in where the network has no BatchNorm."""
     temperature: float = 20.0
     """Softening of the quantized network's loss, in logits. Published: 20 for CIFAR, 5 for ImageNet."""
+    attention: float = 0.0
+    """Weight of the quantized network's attention distillation, by channels and places of each block's output, which
+    AdaSG has not (AKT); 0 leaves it out."""
 
     def check(self) -> None:
         super().check()
-        self.check_at_least(0, "generator_lr", "quantized_lr", "disagreement", "agreement")
-        self.check_at_least(0, "bn_alignment", "patch_entropy")
+        self.check_at_least(0, "generator_lr", "disagreement", "agreement")
+        self.check_at_least(0, "bn_alignment", "patch_entropy", "attention")
         self.check_at_least(1e-3, "temperature")
         if not 0 <= self.low <= self.high <= 1:
             raise ValueError(f"--low {self.low} --high {self.high}: expected a band within 0 to 1, low up to high")
@@ -66,11 +73,11 @@ def make_game(scene: Scene, config: Config) -> Game[Play]:
             **scene.natural(getattr(config, scene.prior.name)),
         },
     )
-    quantized = scene.quantized(
-        scene.plan.quantized_lr if config.quantized_lr is None else config.quantized_lr,
-        surrogate=lambda play: calibration_loss(play.p, play.q, config.temperature),
-        terms=scene.rehearsing(lambda p, q: calibration_loss(p, q, config.temperature)),
-    )
+    terms = scene.rehearsing(lambda p, q: calibration_loss(p, q, config.temperature))
+    if config.attention:
+        scene.look_inside()
+        terms["attention"] = lambda play: config.attention * attention_divergence(play.p_features, play.q_features)
+    quantized = scene.quantized(lambda play: calibration_loss(play.p, play.q, config.temperature), terms)
     return Game(
         players=(generator, quantized),
         play=scene.play,

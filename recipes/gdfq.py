@@ -14,31 +14,27 @@ import torch.nn.functional as F
 
 from zerosum import Game
 from zerosum.objectives import distillation_loss
-from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, Play, Scene, Subject, scene_of
+from zerosum.recipes.common.data_free import AsPublished, Keeping, Play, Scene, Subject, scene_of
 from zerosum.runs import Experiment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(DataFreeOptions):
+class Config(AsPublished):
     """GDFQ: images that P classifies as asked, with the statistics that its BatchNorm remembers; Q learns from P."""
 
     generator_lr: float = 1e-3
     """Step size of the generator (Adam)."""
-    quantized_lr: float | None = None
-    """Step size of the quantized network at first; falls to 0 along a cosine. Published: 1e-4 for CIFAR, 1e-6 for
-    ImageNet. Default: 3e-4, and 1e-4 for large networks."""
     bn_alignment: float = 0.1
-    """Weight of the generator's BatchNorm alignment."""
+    """Weight of the generator's BatchNorm alignment; where the network has none, of the patch-similarity entropy."""
     distillation: float | None = None
-    """Weight of the quantized network's distillation beside its cross-entropy. Published: one over the classes."""
+    """Weight of the quantized network's distillation beside its cross-entropy. Default, as published: one over the
+    classes."""
     temperature: float = 20.0
     """Softening of that distillation, in logits."""
-    block_steps: int | None = 0
-    """Steps of each block's reconstruction, when the quantized network comes in. Published: none."""
 
     def check(self) -> None:
         super().check()
-        self.check_at_least(0, "generator_lr", "quantized_lr", "bn_alignment", "distillation")
+        self.check_at_least(0, "generator_lr", "bn_alignment", "distillation")
         self.check_at_least(1e-3, "temperature")
 
 
@@ -51,11 +47,9 @@ def recipe(config: Config, subject: Subject | None = None) -> Experiment:
 def make_game(scene: Scene, config: Config) -> Game[Play]:
     """Both of them with labels, which may be probabilities of classes."""
     share = 1 / scene.pair.classes if config.distillation is None else config.distillation
-    generator = scene.generator(
-        config.generator_lr, lambda play: F.cross_entropy(play.p, play.labels), scene.natural(config.bn_alignment)
-    )
+    natural = scene.natural(config.bn_alignment, classes=False)
+    generator = scene.generator(config.generator_lr, lambda play: F.cross_entropy(play.p, play.labels), natural)
     quantized = scene.quantized(
-        scene.plan.quantized_lr if config.quantized_lr is None else config.quantized_lr,
         lambda play: F.cross_entropy(play.q, play.labels),
         {"distillation": lambda play: share * distillation_loss(play.p, play.q, config.temperature)},
     )

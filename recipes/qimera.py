@@ -29,12 +29,14 @@ class Config(gdfq.Config):
         self.check_at_least(1, "mixed")
         if not 0 <= self.superposed <= 1:
             raise ValueError(f"--superposed {self.superposed}: expected a share, 0 to 1")
+        if self.conditioning != "embedding":
+            raise ValueError(f"--conditioning {self.conditioning}: a latent between classes is a sum of embeddings")
 
 
 def recipe(config: Config, subject: Subject | None = None) -> Experiment:
     """A generator and a quantized copy of ``config.backbone``, or of a network that is handed in."""
     pair = pair_of(config, subject)
-    generator = generator_of(pair.space, 1)  # of one class: the source has the others'
+    generator = generator_of(pair.space, 1, conditioning="batchnorm")  # the source has the classes
     source = Superposed(generator, pair.classes, config.batch_size, config.superposed, config.mixed)
     scene = Scene(pair, source.to(pair.device), prior_of(pair.teacher), config)
     return Keeping(scene).experiment(gdfq.make_game(scene, config))

@@ -45,10 +45,10 @@ class Config(DataFreeOptions):
     def check(self) -> None:
         super().check()
         self.check_at_least(1, "synthesis_rounds", "synthesis_images")
-        if self.warmup or self.renewals or self.leaves is not None:
-            raise ValueError(
-                "--warmup, --renewals, --leaves: there is no game here; --images says where images come from"
-            )
+        for name in ("warmup", "renewals", "leaves", "quantized_lr"):
+            if (value := getattr(self, name)) is not None and (value or name == "leaves"):
+                flag = name.replace("_", "-")
+                raise ValueError(f"--{flag} {value}: there is no game here; --images says where images come from")
 
     def plan(self, network: nn.Module, space: InputSpace) -> Plan:
         return super().plan(network, space)._replace(warmup=0)
@@ -72,7 +72,7 @@ def experiment_on(images: torch.Tensor, pair: Pair, config: Config) -> Experimen
     way = Synthesis(pair, scene.prior, config.synthesis_rounds, config.batch_size).ways.get(config.images)
 
     def reconstruction(played: Mapping[str, Match]) -> Stage:
-        quantized = scene.quantized(0.0, lambda play: calibration_loss(play.p, play.q))  # it answers, and never steps
+        quantized = scene.quantized(lambda play: calibration_loss(play.p, play.q))  # it answers, and never steps
         game: Game[Play] = Game((quantized,), scene.play, sample=scene.source.sample)
         return keeping.stage(game, scene.rounds)
 

@@ -5,10 +5,11 @@ features relate to one another; the generator alone also wants P to respond stro
 
 Left out: the generator without labels (here latents are multiplied by a label's embedding, which nothing reads), and
 what makes the published figures not data-free: activation ranges that go on widening on the test set, and BatchNorm in
-training mode. Blocks are those that reconstruction works on; published are a network's three stages. The published step
-size, 0.1, is for the training mode.
+training mode, which the published step size, 0.1, is for. A stage is the blocks of one resolution, of which the last is
+looked at.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -16,30 +17,29 @@ from torch import Tensor
 
 from zerosum import Alternating, Game
 from zerosum.objectives import relation_loss
-from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, Play, Scene, Subject, scene_of
+from zerosum.recipes.common.data_free import AsPublished, Keeping, Play, Scene, Subject, generated, pair_of
 from zerosum.runs import Experiment
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(DataFreeOptions):
+class Config(AsPublished):
     """ZAQ: a generator raises, and the quantized network lowers, the distance from P in logits and in relations."""
 
     generator_lr: float = 1e-3
     """Step size of the generator (Adam)."""
-    quantized_lr: float = 1e-3
-    """Step size of the quantized network at first; falls to 0 along a cosine."""
     quantized_steps: int = 5
     """Steps of the quantized network for each of the generator's."""
     relations: float = 1.0
     """Weight of the relations of features in what is contested."""
     activation: float = 0.1
     """Weight of the generator's wish that P's last features be large."""
-    block_steps: int | None = 0
-    """Steps of each block's reconstruction, when the quantized network comes in. Published: none."""
+    gap_tolerance: float = 0.03
+    """The game is stationary when the gap's running mean stays this close to 0, in units of the payoff, a distance of
+    logits and features that has no bound."""
 
     def check(self) -> None:
         super().check()
-        self.check_at_least(0, "generator_lr", "quantized_lr", "relations", "activation")
+        self.check_at_least(0, "generator_lr", "relations", "activation")
         self.check_at_least(1, "quantized_steps")
         if self.dynamics != "simultaneous":
             raise ValueError(f"--dynamics {self.dynamics}: this game alternates, --quantized-steps to one")
@@ -47,7 +47,8 @@ class Config(DataFreeOptions):
 
 def recipe(config: Config, subject: Subject | None = None) -> Experiment:
     """A generator and a quantized copy of ``config.backbone``, or of a network that is handed in."""
-    scene = scene_of(config, subject)
+    pair = pair_of(config, subject)
+    scene = Scene(pair, generated(pair, config), None, config)
     return Keeping(scene).experiment(make_game(scene, config), Alternating(min_steps=config.quantized_steps))
 
 
@@ -56,9 +57,14 @@ def make_game(scene: Scene, config: Config) -> Game[Play]:
     scene.look_inside()
 
     def distance(play: Play) -> Tensor:
-        return F.l1_loss(play.q, play.p) + config.relations * relation_loss(play.p_features, play.q_features)
+        stages = (_stages(play.p_features), _stages(play.q_features))
+        return F.l1_loss(play.q, play.p) + config.relations * relation_loss(*stages)
 
     responses = {"activation": lambda play: -config.activation * play.p_features[-1].abs().mean()}
     generator = scene.generator(config.generator_lr, None, responses)
-    quantized = scene.quantized(config.quantized_lr, None)
+    quantized = scene.quantized(None)
     return Game((generator, quantized), scene.play, distance, scene.source.sample)
+
+
+def _stages(features: Sequence[Tensor]) -> list[Tensor]:
+    return list({x.shape[2:]: x for x in features}.values())

@@ -1,7 +1,7 @@
 """What every game of data-free quantization has, for a recipe to import: it adds what the two players want."""
 
 from zerosum.recipes.common.keeping import Keeping
-from zerosum.recipes.common.options import DataFreeOptions
+from zerosum.recipes.common.options import AsPublished, DataFreeOptions
 from zerosum.recipes.common.pair import Pair, pair_of
 from zerosum.recipes.common.prior import Prior, prior_of
 from zerosum.recipes.common.scene import Play, Scene
@@ -9,6 +9,7 @@ from zerosum.recipes.common.source import Generated, Source, Superposed, generat
 from zerosum.recipes.common.subject import Subject
 
 __all__ = [
+    "AsPublished",
     "DataFreeOptions",
     "Generated",
     "Keeping",

@@ -71,9 +71,9 @@ class DataFreeOptions(Options):
     block_steps: int | None = None
     """Steps of each block's reconstruction, when the quantized network comes in; 0 leaves it out. Default: by the
     effort."""
-    renewals: int | None = None
-    """How often all blocks are reconstructed again in the course of the game, each time on images that the generator
-    makes by then. Default: by the effort."""
+    renewals: int = 0
+    """How often all blocks are reconstructed again in the course of the game, after equal shares of it, each time on
+    images that the generator makes by then."""
     pool: int | None = None
     """Images for the reconstruction. Default: by the effort."""
     leaves: float | None = None
@@ -90,6 +90,9 @@ class DataFreeOptions(Options):
     its blocks are reconstructed, the pool is taken instead."""
     conditioning: Literal["embedding", "batchnorm"] = "embedding"
     """How the generator takes labels. Published: embedding for CIFAR, batchnorm for ImageNet."""
+    quantized_lr: float | None = None
+    """Step size of the quantized network (SGD, Nesterov momentum) at first; falls to 0 along a cosine. Published, with
+    80,000 rounds: 1e-4 for CIFAR, 1e-5 (AdaSG) or 1e-6 for ImageNet. Default: 3e-4, and 1e-4 for large networks."""
     dynamics: DynamicsName = "simultaneous"
     """The rule by which the players move (docs/games.md). Published: simultaneous, both on the same images."""
     adjustment: float = 1e-3
@@ -118,13 +121,15 @@ class DataFreeOptions(Options):
     def check(self) -> None:
         super().check()
         self.check_at_least(0, "warmup", "block_steps", "renewals", "leaves", "dropped")
-        self.check_at_least(0, "gap_tolerance", "adjustment", "workers")
+        self.check_at_least(0, "gap_tolerance", "adjustment", "workers", "quantized_lr")
         self.check_at_least(1, "batch_size", "calibration", "pool", "gap_every", "measure_every")
         for name in ("leaves", "dropped"):
             if (share := getattr(self, name)) is not None and share > 1:
                 raise ValueError(f"--{name} {share}: expected a share, 0 to 1")
         if self.warmup == 0 and self.leaves is not None and self.leaves < 1:
             raise ValueError(f"--warmup 0 --leaves {self.leaves}: no generator has learned to make the other images")
+        if self.renewals and self.block_steps == 0:
+            raise ValueError(f"--renewals {self.renewals} --block-steps 0: no blocks answer that could do so again")
         players.Bits.parse(self.bits)
         players.arguments_of(self.backbone_args)
         if self.data_root is not None and not is_named(self.data or ""):
@@ -169,6 +174,15 @@ class DataFreeOptions(Options):
         if self.rounds is not None:
             rounds, warmup = self.rounds, min(warmup, self.rounds * 2 // 5)
         warmup = warmup if self.warmup is None else self.warmup
-        given = {name: getattr(self, name) for name in ("pool", "block_steps", "renewals", "dropped", "leaves")}
+        given = {name: getattr(self, name) for name in ("pool", "block_steps", "dropped", "leaves", "quantized_lr")}
         made = made._replace(**{name: value for name, value in given.items() if value is not None})
         return made._replace(rounds=rounds, warmup=min(warmup, rounds), block_steps=made.block_steps if rounds else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsPublished(DataFreeOptions):
+    """What methods have that reconstruct no blocks."""
+
+    block_steps: int | None = 0
+    """Steps of each block's reconstruction, when the quantized network comes in; 0, as published, leaves it out, and
+    the last state is kept. With it, that which is nearest to full precision on images put aside."""

@@ -63,7 +63,7 @@ class PoolScene(Scene):
 
     def __init__(self, pair: Pair, source: Pixels, prior: Prior, config: DataFreeOptions) -> None:
         super().__init__(pair, source, prior, config)
-        self.held_out = self.rehearsal = None
+        self.held_out = None
 
     @torch.no_grad()
     def pool(self) -> Tensor:

@@ -26,12 +26,13 @@ _FIRST_POWER, _LAST_POWER, _DECISION = 20.0, 2.0, 0.01  # AdaRound's
 
 class Answer(NamedTuple):
     """What came of a block: its error on the pool before its match and after it, as a share of the variance of what the
-    full-precision block gives."""
+    full-precision block gives; and whether it was its first answer, its second, …"""
 
     block: str
     layers: int
     before: float
     after: float
+    answer: int
 
 
 class Play(NamedTuple):
@@ -90,9 +91,12 @@ class Reconstruction:
         with self._pass.moments.of(self.pair.teacher, self.pair.student):
             self._pass.go_to(place)
             before, after = self._answer(block, self._pass)
-        self.answers.append(Answer(block.name, len(block.layers), before, after))
+        times = 1 + len(self.answers) // len(self.blocks)
+        self.answers.append(Answer(block.name, len(block.layers), before, after, times))
         if place == len(self.blocks) - 1:
             self._pass = None
+            for optimizer in player.optimizers:
+                optimizer.state.clear()  # momentum from where Q was before
 
     def _answer(self, block: Block, pool: "_Pass") -> tuple[float, float]:
         """A match of the block; its error before and after."""

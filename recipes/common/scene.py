@@ -14,9 +14,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from zerosum import During, Dynamics, Player, Responding, Term, Watcher, make_dynamics, players
 from zerosum.players.blocks import find_blocks
-from zerosum.players.features import BlockTaps
+from zerosum.players.features import BlockTaps, modules_of
 from zerosum.players.leaves import dead_leaves
 from zerosum.players.moments import AlignedMoments
+from zerosum.players.probe import probe
 from zerosum.recipes.common.held_out import HeldOut
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
@@ -43,9 +44,10 @@ class Play(NamedTuple):
 class Scene:
     """Images of a source, seen by P and Q side by side, each network forward once."""
 
-    def __init__(self, pair: Pair, source: Source, prior: Prior, config: DataFreeOptions) -> None:
+    def __init__(self, pair: Pair, source: Source, prior: Prior | None, config: DataFreeOptions) -> None:
         self.pair, self.source, self.prior, self.config = pair, source, prior, config
         self.plan = config.plan(pair.teacher, pair.space)
+        self.rehearsal: Rehearsal | None = None
         self.reconstruction: Reconstruction | None = None
         self.held_out: HeldOut | None = None
         if self.plan.block_steps:
@@ -55,19 +57,12 @@ class Scene:
         if self.reconstruction is not None:
             self.held_out = HeldOut(pair)
         self._inside: tuple[BlockTaps, ...] = ()
+        both = self.plan.rounds - self.plan.warmup
+        if config.renewals and config.renewals >= both:
+            raise ValueError(f"--renewals {config.renewals}: expected fewer than the {both} rounds in which both play")
         # The student stays as it is: a compiled backward pass computes all gradients, and each loss needs only some.
         self._images = torch.compile(source.images) if config.compile else source.images
         self._teach = torch.compile(pair.teacher) if config.compile else pair.teacher
-
-    @cached_property
-    def rehearsal(self) -> Rehearsal | None:
-        """Of what Q's blocks were reconstructed on; None where there is nothing that it would forget."""
-        if self.reconstruction is None or not (self._share_of(self.plan.pool) or self._drifts):
-            return None
-        learned = self._procedural[: self._share_of(self.plan.pool)]
-        rehearsal = Rehearsal(self.pair, learned, self.config.batch_size, self._arithmetic)
-        rehearsal.put(self._made(self.plan.pool - len(learned) if self._drifts else 0))
-        return rehearsal
 
     @cached_property
     def _procedural(self) -> Tensor:
@@ -83,16 +78,28 @@ class Scene:
         """What was drawn as images, seen by both networks."""
         with self._arithmetic():
             images = self._images(drawn)
+            for taps in self._inside:
+                taps.listen()
             p, q = self._teach(images), self.pair.student(images)
-        p, q = (logits.to(torch.promote_types(logits.dtype, torch.float32)) for logits in (p, q))
-        inside = (taps.take() for taps in self._inside)
-        return Play(self.source.labels(drawn), p, q, self.prior.take(), *inside)
+        inside = ([_wide(features) for features in taps.take()] for taps in self._inside)
+        seen = self.prior.take() if self.prior is not None else None
+        return Play(self.source.labels(drawn), _wide(p), _wide(q), seen, *inside)
 
     def look_inside(self) -> None:
-        """From now on a play has what blocks of P and of Q give."""
-        blocks = find_blocks(self.pair.teacher, self.pair.space).blocks
-        names = [block.modules[-1] for block in blocks]
+        """From now on a play has what blocks of P and of Q give.
+
+        Raises:
+            ValueError: no block of the network gives anything that has places in the image.
+        """
+        names = modules_of(self.pair.teacher, find_blocks(self.pair.teacher, self.pair.space).blocks)
         self._inside = tuple(BlockTaps(network, names) for network in (self.pair.teacher, self.pair.student))
+        self._inside[0].listen()
+        probe(self.pair.teacher, self.pair.space)
+        if not self._inside[0].take():
+            name = self.pair.architecture.name
+            raise ValueError(
+                f"{name}: none of its blocks gives features of places in an image, which are compared here"
+            )
 
     @torch.no_grad()
     def calibrate(self) -> None:
@@ -153,8 +160,8 @@ class Scene:
         """Rounds in which the quantized network answers, a block in each, and nobody else moves: when it comes in, and
         after equal shares of the game, on images that the source makes by then."""
         blocks = len(self.reconstruction.blocks) if self.reconstruction is not None else 0
-        share = (self.plan.rounds - self.plan.warmup) // (1 + self.plan.renewals)
-        starts = (self.plan.warmup + answer * (blocks + share) for answer in range(1 + self.plan.renewals))
+        share = (self.plan.rounds - self.plan.warmup) // (1 + self.config.renewals)
+        starts = (self.plan.warmup + answer * (blocks + share) for answer in range(1 + self.config.renewals))
         return tuple(range(start, start + blocks) for start in starts)
 
     @property
@@ -172,18 +179,25 @@ class Scene:
         rule = rule or make_dynamics(self.config.dynamics, self.config.adjustment)
         return During(self.answering, Responding(self.reconstruction), rule) if self.reconstruction else rule
 
-    def natural(self, weight: float) -> dict[str, Term]:
+    def natural(self, weight: float, classes: bool = True) -> dict[str, Term]:
         """The prior as a term of whoever makes the images; beside that of patches, as PSAQ-ViT has it, that P is to
-        take each for its label."""
-        terms: dict[str, Term] = {self.prior.name: lambda play: weight * self.prior.loss(play.seen)}
-        if isinstance(self.prior, PatchPrior):
+        take each for its label, unless the player wants that anyway (``classes=False``)."""
+        prior = self.prior
+        assert prior is not None
+        terms: dict[str, Term] = {prior.name: lambda play: weight * prior.loss(play.seen)}
+        if classes and isinstance(prior, PatchPrior):
             terms["class"] = lambda play: weight * F.cross_entropy(play.p, play.labels)
         return terms
 
     def rehearsing(self, loss: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Term]:
-        """A loss of logits of P and Q on images such as its blocks were reconstructed on, as a term of Q; nothing where
-        they are not."""
-        return {"rehearsal": self.rehearsal.term(loss)} if self.rehearsal is not None else {}
+        """A loss of logits of P and Q, as a term of Q, on what its blocks were reconstructed on and the generator makes
+        no more: procedural images, and its own of then where they drift; nothing where there are none."""
+        if self.reconstruction is None or not (self._share_of(self.plan.pool) or self._drifts):
+            return {}
+        learned = self._procedural[: self._share_of(self.plan.pool)]
+        self.rehearsal = Rehearsal(self.pair, learned, self.config.batch_size, self._arithmetic)
+        self.rehearsal.put(self._made(self.plan.pool - len(learned) if self._drifts else 0))
+        return {"rehearsal": self.rehearsal.term(loss)}
 
     def generator(self, lr: float, surrogate: Term | None, terms: Mapping[str, Term]) -> Player:
         """The source's module as the player that makes the images, as published (Adam)."""
@@ -199,11 +213,13 @@ class Scene:
             growth_limit=100,
         )
 
-    def quantized(self, lr: float, surrogate: Term | None, terms: Mapping[str, Term] | None = None) -> Player:
+    def quantized(self, surrogate: Term | None, terms: Mapping[str, Term] | None = None) -> Player:
         """Q as the player that learns on them, as published (SGD with Nesterov momentum; the step size falls along a
         cosine), when the warm-up is over. Its ranges are observed when it comes in, and now, where it is to wait."""
         student, warmup = self.pair.student, self.plan.warmup
-        sgd = SGD(student.parameters(), lr, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
+        sgd = SGD(
+            student.parameters(), self.plan.quantized_lr, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True
+        )
         if warmup:
             self.calibrate()
         return Player(
@@ -221,3 +237,7 @@ class Scene:
 
     def _arithmetic(self) -> torch.autocast:
         return torch.autocast(self.pair.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))

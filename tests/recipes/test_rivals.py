@@ -3,17 +3,19 @@
 import json
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import zerosum
 from tests.processes import lines
-from zerosum.players import Bits, find_backbone, load_backbone
+from zerosum.players import Bits, InputSpace, load_backbone
 from zerosum.players.blocks import find_blocks
-from zerosum.players.features import BlockTaps
+from zerosum.players.features import BlockTaps, modules_of
 from zerosum.players.generator import generator_of
 from zerosum.recipes import adadfq, adasg, akt, gdfq, zaq
-from zerosum.recipes.common.data_free import Pair, Superposed, scene_of
+from zerosum.recipes.common.data_free import Pair, Scene, Superposed, generated, pair_of, scene_of
 from zerosum.runs import report
 from zerosum.runs.run import main
 
@@ -57,11 +59,9 @@ def test_gdfq_wins_back_more_than_chance(tmp_path):
     assert summary["after_top1"] >= summary["before_top1"] + 12
 
 
-def played(recipe, config):
+def played(recipe, config, scene=None):
     """A game, and a play of it."""
-    scene = scene_of(config)
-    scene.look_inside()
-    game = recipe.make_game(scene, config)
+    game = recipe.make_game(scene or scene_of(config), config)
     return game, game.play(game.sample())
 
 
@@ -87,18 +87,24 @@ def test_gdfqs_losses_by_hand():
         torch.testing.assert_close(quantized["distillation"], 400 * kl / 10)
 
 
-def test_akt_asks_nothing_of_a_copy_in_full_precision():
-    config = akt.Config(bits="w32a32", device="cpu", calibration=1)
-    _, play = played(adasg, config)
-    assert len(play.p_features) == len(play.q_features) == 4  # the head has no places
-    term = akt.attention_divergence(play.p_features, play.q_features)
-    torch.testing.assert_close(term, torch.tensor(0.0), atol=1e-6, rtol=0)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_akt_asks_nothing_of_a_copy_in_full_precision(precision):
+    copy, rounded = (
+        akt.Config(bits=bits, device="cpu", calibration=1, precision=precision) for bits in ("w32a32", "w2a3")
+    )
+    assert akt.recipe is adasg.recipe
+    for config, least, most in ((copy, -1e-9, 1e-9), (rounded, 1.0, 1e3)):
+        game, play = played(adasg, config)
+        assert len(play.p_features) == len(play.q_features) == 4  # the head has no places
+        with torch.no_grad():
+            assert least <= game.minimizer.losses(play, None)["attention"].item() / config.attention * 2e4 <= most
 
 
 def test_zaq_is_zero_sum_but_for_the_generators_wish():
-    scene = scene_of(zaq.Config(device="cpu", warmup=0))
-    game = zaq.make_game(scene, scene.config)
-    play = game.play(game.sample())
+    config = zaq.Config(device="cpu", warmup=0)
+    pair = pair_of(config)
+    game, play = played(zaq, config, Scene(pair, generated(pair, config), None, config))
+    assert play.seen is None
     payoff = game.payoff_of(play)
     generator, quantized = (player.losses(play, payoff) for player in game.players)
     assert generator["payoff"].item() == -quantized["payoff"].item() < 0
@@ -146,6 +152,10 @@ def test_a_latent_is_the_weighted_sum_of_standardised_ones():
         (["qimera", "--superposed", "1.5"], "--superposed 1.5: expected a share"),
         (["zaq", "--dynamics", "extragradient"], "this game alternates"),
         (["zaq", "--quantized-steps", "0"], "--quantized-steps 0"),
+        (["qimera", "--conditioning", "batchnorm"], "--conditioning batchnorm: a latent between classes is a sum"),
+        (["gdfq", "--renewals", "1"], "--renewals 1 --block-steps 0: no blocks answer"),
+        (["adasg", "--renewals", "9", "--rounds", "10"], "--renewals 9: expected fewer than the 6 rounds"),
+        (["reconstruction", "--quantized-lr", "0.1"], "--quantized-lr 0.1: there is no game here"),
         (["gdfq", "--distillation", "-1"], "--distillation -1"),
         (["akt", "--attention", "nan"], "--attention nan"),
     ],
@@ -155,26 +165,90 @@ def test_bad_options_are_refused(arguments, message, capsys, tmp_path):
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["digits_resnet8", "digits_vit"])
-def test_block_taps_read_what_blocks_give_and_come_off(name):
-    network, architecture = find_backbone(name)
-    blocks = [block.modules[-1] for block in find_blocks(network).blocks]
-    seen = {}
-    for block in blocks:
-        network.get_submodule(block).register_forward_hook(
-            lambda m, a, output, block=block: seen.update({block: output})
-        )
-    taps = BlockTaps(network, blocks)
-    network(torch.randn(3, 1, 8, 8))
-    features = taps.take()
-    assert all(x.ndim == 4 and len(x) == 3 for x in features)
-    maps = [output for output in seen.values() if output.ndim > 2]
-    assert len(features) == len(maps) == 4
-    for found, output in zip(features, maps, strict=True):
-        expected = output if output.ndim == 4 else output.mT[..., None]
-        assert torch.equal(found, expected)
+class Plain(nn.Module):
+    """Convolution, pooling, head, in one row: its features are of the convolution."""
+
+    def __init__(self):
+        super().__init__()
+        pooled = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)
+        self.layers = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), *pooled)
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def tapped(network, space):
+    return BlockTaps(network, modules_of(network, find_blocks(network, space).blocks))
+
+
+def space_of(channels, side):
+    return InputSpace(channels, (side, side), (0.5,) * channels, (0.5,) * channels)
+
+
+@pytest.mark.parametrize(
+    ("make", "space", "outputs"),
+    [
+        (lambda: load_backbone("digits_resnet8"), space_of(1, 8), ["bn1", "layer1.0", "layer2.0", "layer3.0"]),
+        (
+            lambda: load_backbone("test_resnet", "random"),
+            space_of(3, 64),
+            ["maxpool", *(f"layer{i}.0" for i in (1, 2, 3, 4))],
+        ),
+        (Plain, space_of(1, 8), ["layers.2"]),  # all of it is one block
+    ],
+)
+def test_block_taps_read_what_blocks_give_before_it_is_pooled(make, space, outputs):
+    network, seen = make().eval(), {}
+    for name in outputs:
+        network.get_submodule(name).register_forward_hook(lambda m, a, output, name=name: seen.update({name: output}))
+    images, taps = torch.randn(3, space.channels, *space.size), tapped(network, space)
+    network(images)
+    assert taps.take() == []  # nobody listened
+    taps.listen()
+    network(images)
+    assert [torch.equal(*pair) for pair in zip(taps.take(), seen.values(), strict=True)] == [True] * len(outputs)
+    network(images)
     assert taps.take() == []
     taps.remove()
-    network(torch.randn(3, 1, 8, 8))
+    taps.listen()
+    network(images)
     assert taps.take() == []
-    assert architecture.name == name
+
+
+@pytest.mark.parametrize(
+    ("make", "space", "shapes"),
+    [
+        (lambda: load_backbone("digits_vit"), space_of(1, 8), {(48, 4, 4), (48, 16, 1)}),
+        (
+            lambda: timm.create_model("test_vit"),
+            space_of(3, 160),
+            {(64, 10, 10), (64, 100, 1)},
+        ),  # without the class token
+        (
+            lambda: timm.create_model(
+                "swin_tiny_patch4_window7_224", img_size=56, embed_dim=24, depths=(1,), num_heads=(1,)
+            ),
+            space_of(3, 56),
+            {(24, 14, 14)},  # which it holds channels last
+        ),
+    ],
+)
+def test_tokens_and_channels_that_come_last(make, space, shapes):
+    network = make().eval()
+    taps = tapped(network, space)
+    taps.listen()
+    network(torch.randn(2, space.channels, *space.size))
+    assert {tuple(x.shape[1:]) for x in taps.take()} == shapes
+
+
+@pytest.mark.parametrize("name", ["akt", "zaq"])
+def test_a_network_of_the_users_is_quantized_by_what_its_convolution_gives(name):
+    options = {"rounds": 3, "warmup": 1, "batch_size": 4, "calibration": 1, "device": "cpu", "progress": False}
+    result = zerosum.quantize(Plain(), "w4a4", input_size=(1, 8, 8), mean=0.5, std=0.5, recipe=name, **options)
+    assert result.summary["rounds"] == 3
+
+
+def test_a_network_without_places_is_told_so():
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
+    with pytest.raises(ValueError, match="none of its blocks gives features of places"):
+        zerosum.quantize(flat, "w4a4", input_size=(1, 8, 8), mean=0.5, std=0.5, recipe="zaq", progress=False)

@@ -41,6 +41,6 @@ def images_of(config):
 
 def recipe(config):
     scene, images = images_of(config)
-    quantized = scene.quantized(3e-4, lambda play: calibration_loss(play.p, play.q))
+    quantized = scene.quantized(lambda play: calibration_loss(play.p, play.q))
     game = Game((images, quantized), scene.play, lambda play: adaptability(play.p, play.q).mean(), scene.source.sample)
     return Keeping(scene).experiment(game)

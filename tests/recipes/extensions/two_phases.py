@@ -28,7 +28,7 @@ def recipe(config):
         return keeping.stage(Game([images], scene.play, sample=scene.source.sample), config.synthesis)
 
     def quantization(played):
-        quantized = scene.quantized(3e-4, lambda play: calibration_loss(play.p, play.q))
+        quantized = scene.quantized(lambda play: calibration_loss(play.p, play.q))
         return keeping.stage(Game([quantized], scene.play, sample=scene.source.sample), scene.plan.rounds)
 
     return Experiment({"images": synthesis, "quantization": quantization}, keeping.finish)
