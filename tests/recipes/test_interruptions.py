@@ -16,8 +16,8 @@ from zerosum.runs.run import main
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 
-SMALL = ["--warmup", "5", "--gap-every", "5", "--calibration", "1", "--measure-every", "25", "--batch-size", "32"]
-RUN = ["adasg", *SMALL, "--rounds", "60", "--block-steps", "0"]
+SMALL = ["--warmup", "5", "--gap-every", "5", "--calibration", "1", "--measure-every", "15", "--batch-size", "8"]
+RUN = ["adasg", *SMALL, "--rounds", "40", "--block-steps", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def whole(tmp_path_factory):
 
 def assert_same_end(folder, whole):
     assert lines(folder) == lines(whole)
-    assert [line["round"] for line in lines(folder)] == list(range(61))
+    assert [line["round"] for line in lines(folder)] == list(range(41))
     name = "quantized.safetensors"
     assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
@@ -40,7 +40,7 @@ def test_a_run_interrupted_by_ctrl_c_and_by_sigterm_goes_on_to_the_same_end(whol
     for number, arguments in {signal.SIGINT: [*RUN, "--out", folder], signal.SIGTERM: again}.items():
         before = len(lines(folder)) if folder.exists() else 0
         process = start(tmp_path / "log", *arguments, "--checkpoint-every", "0")  # so that each round is told at once
-        wait_for_rounds(process, folder, before + 12)
+        wait_for_rounds(process, folder, before + 10)
         os.kill(process.pid, number)
         code, out = finish(process, tmp_path / "log")
         assert code == 130
@@ -67,7 +67,7 @@ def test_a_run_that_is_played_is_left_to_who_plays_it(whole, tmp_path, capsys):
     assert_same_end(folder, whole)
 
 
-KILLS, WRITES = 8, ("fsync", "replace", "after replace")
+KILLS, WRITES = 6, ("fsync", "replace", "after replace")
 
 
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(whole, tmp_path):
@@ -95,7 +95,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(whole, tmp_path):
 
 def interrupted(tmp_path, folder):
     process = start(tmp_path / "log", *RUN, "--checkpoint-every", "0", "--out", folder)
-    wait_for_rounds(process, folder, 20)
+    wait_for_rounds(process, folder, 15)
     os.kill(process.pid, signal.SIGINT)
     assert finish(process, tmp_path / "log")[0] == 130
 
