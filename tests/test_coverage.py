@@ -8,7 +8,6 @@ SAMPLE = {
     "byobnet": "test_byobnet",
     "convnext": "test_convnext",
     "efficientnet": "test_efficientnet",
-    "eva": "vit_tiny_patch16_dinov3_qkvb",  # takes the weight of its projections
     "maxxvit": "test_coatnet",
     "nfnet": "test_nfnet",  # weight-standardised convolutions
     "regnet": "regnetx_002",
