@@ -9,8 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
@@ -28,6 +26,10 @@ class Digits(Dataset[Any]):
     """scikit-learn's 1,797 handwritten digits, 8×8 grey: 1,257 for training, 540 held out, classes in equal shares."""
 
     def __init__(self, split: Split, transform: Transform) -> None:
+        # Here, for it takes most of a second that no other data need.
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
         images, labels = load_digits(return_X_y=True)
         train, held_out = train_test_split(np.arange(len(labels)), test_size=540, random_state=0, stratify=labels)
         chosen = train if split == "train" else held_out

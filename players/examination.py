@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from rich.table import Table
-from scipy.stats import binomtest
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -60,6 +59,8 @@ def accuracy(ranked: Tensor, labels: Tensor) -> Figures:
 
 def interval(share: float, images: int) -> tuple[float, float]:
     """95 % confidence interval, in percent, of a share in percent that was counted over ``images`` (Wilson, 1927)."""
+    from scipy.stats import binomtest  # half a second, for runs that measure
+
     found = binomtest(round(share / 100 * images), images).proportion_ci(method="wilson")
     return 100 * found.low, 100 * found.high
 

@@ -8,8 +8,8 @@ import sys
 import time
 from pathlib import Path
 
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["zerosum.recipes.adasg", "zerosum.recipes.gan_ring", "zerosum.runs.run"])
+context = multiprocessing.get_context("forkserver")
+context.set_forkserver_preload(["zerosum.recipes.adasg", "zerosum.recipes.gan_ring", "zerosum.runs.run"])
 
 
 def _run(arguments, log, killed_at):
@@ -43,7 +43,7 @@ def _kill_within_a_write(when, calls):
 def start(log, *arguments, killed_at=None):
     """A process of ``python -m zerosum.run``; ``killed_at`` kills it within the n-th write: ("fsync", n), or "replace",
     or "after replace"."""
-    process = _context.Process(target=_run, args=([str(a) for a in arguments], str(log), killed_at))
+    process = context.Process(target=_run, args=([str(a) for a in arguments], str(log), killed_at))
     process.start()
     return process
 

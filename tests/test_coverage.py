@@ -7,10 +7,7 @@ from benchmarks.coverage import check, families
 SAMPLE = {
     "byobnet": "test_byobnet",
     "convnext": "test_convnext",
-    "coat": "coat_tiny",  # 1-D convolution
     "efficientnet": "test_efficientnet",
-    "eva": "vit_tiny_patch16_dinov3_qkvb",  # takes the weight of its projections
-    "lowformer": "lowformer_b0",  # transposed convolutions
     "maxxvit": "test_coatnet",
     "nfnet": "test_nfnet",  # weight-standardised convolutions
     "regnet": "regnetx_002",

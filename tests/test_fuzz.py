@@ -14,6 +14,7 @@ from zerosum.players import load_backbone, load_quantized
 from zerosum.runs.run import main
 
 NAME = "digits_resnet8"
+NONE = ["--rounds", "0", "--calibration", "1", "--batch-size", "4"]
 
 
 class Malicious:
@@ -72,7 +73,7 @@ def refusal_of(load, *arguments):
 
 
 def test_corrupted_weights_are_refused_or_harmless(tmp_path):
-    times, chance, proof = 1000, random.Random(0), tmp_path / "proof"
+    times, chance, proof = 300, random.Random(0), tmp_path / "proof"
     state = load_backbone(NAME).state_dict()
     refused = 0
     for _ in range(times):
@@ -104,7 +105,7 @@ def test_corrupted_weights_on_the_command_line(how, tmp_path, capsys):
 
 
 def test_corrupted_quantized_networks_are_refused_or_harmless(tmp_path):
-    assert main(["adasg", "--rounds", "0", "--out", str(tmp_path / "run")]) == 0
+    assert main(["adasg", *NONE, "--out", str(tmp_path / "run")]) == 0
     content = (tmp_path / "run" / "quantized.safetensors").read_bytes()
     chance, path = random.Random(1), tmp_path / "q.safetensors"
     for _ in range(100):
@@ -218,7 +219,7 @@ VALUES = [
 def play_random_lines(times, folder, capsys):
     """Among what they name is a finished run, which nothing may touch."""
     other = folder / "other"
-    assert main(["adasg", "--rounds", "0", "--out", str(other)]) == 0
+    assert main(["adasg", *NONE, "--out", str(other)]) == 0
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     chance, codes = random.Random(0), set()
     for count in range(times):
@@ -247,7 +248,7 @@ def play_random_lines(times, folder, capsys):
 
 def test_random_command_lines(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    play_random_lines(40, tmp_path, capsys)
+    play_random_lines(25, tmp_path, capsys)
 
 
 @pytest.mark.slow

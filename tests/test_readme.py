@@ -26,7 +26,7 @@ def test_it_opens_with_the_two_commands():
 
 def test_a_network_is_quantized_from_python_as_it_says(tmp_path, monkeypatch):
     example = blocks("python")[0]
-    short = "rounds=2, block_steps=1, pool=8, input_size="
+    short = "rounds=2, warmup=1, block_steps=1, pool=8, input_size="
     assert example.count("input_size=") == 1
     monkeypatch.chdir(tmp_path)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(3600, 10))
@@ -36,7 +36,8 @@ def test_a_network_is_quantized_from_python_as_it_says(tmp_path, monkeypatch):
 
 def test_the_exported_file_runs_as_it_says(tmp_path):
     folder = tmp_path / "run"
-    assert play(["adasg", "--rounds", "1", "--block-steps", "0", "--out", str(folder)]) == 0
+    few = ["--rounds", "1", "--warmup", "1", "--calibration", "1", "--block-steps", "0"]
+    assert play(["adasg", *few, "--out", str(folder)]) == 0
     assert export.main([str(folder)]) == 0
     (example,) = [block for block in blocks("python") if "onnxruntime" in block]
     assert "runs/adasg-20261124-120000" in example

@@ -15,8 +15,8 @@ from zerosum.runs.curves import marks, panels
 from zerosum.runs.options import flat
 from zerosum.runs.run import main as play
 
-SHORT = ["adasg", "--rounds", "40", "--warmup", "10", "--gap-every", "5", "--calibration", "2", "--measure-every", "10"]
-SHORT += ["--block-steps", "2", "--pool", "32"]
+SHORT = ["adasg", "--rounds", "15", "--warmup", "5", "--gap-every", "5", "--calibration", "1", "--measure-every", "5"]
+SHORT += ["--block-steps", "2", "--pool", "32", "--batch-size", "16"]
 
 
 @pytest.fixture(scope="module")
@@ -47,12 +47,12 @@ def test_the_report_is_drawn_in_a_browser_and_fetches_nothing(runs, width, tmp_p
     assert captions == [
         *("Reconstruction by block", "Signal-to-noise by layer"),
         *("payoff", "change of payoff on the probe", "Balance Gap", "measured", "step size"),
-        *("round 0", "round 22", "round 45"),
+        *("round 0", "round 10", "round 20"),
     ]
     summary = json.loads((runs / "seed0" / "summary.json").read_text())
     low, high = summary["intervals"]["after_top1"]
     assert f"{summary['after_top1']:.1f} ({low:.1f}–{high:.1f})" in text
-    assert "Dotted lines: round 11, quantized network comes in." in text
+    assert "Dotted lines: round 6, quantized network comes in." in text
     for said in (
         "Classes that lost most",
         "--bits",
@@ -200,7 +200,7 @@ def test_a_picture_that_cannot_be_read_is_left_out_and_said_to_be(content, runs,
         assert f"Not shown: the picture {name}: " in page
     assert "the report goes on without" in said
     assert "round 0" not in page
-    assert page.count("round 22</figcaption>") == page.count("round 45</figcaption>") == 1
+    assert page.count("round 10</figcaption>") == page.count("round 20</figcaption>") == 1
     assert "Above each image is the label" in page  # as the pictures that are left say
 
 

@@ -44,7 +44,8 @@ def test_it_reproduces_the_accuracy(tmp_path, scheme):
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
     run = tmp_path / "run"
-    assert play(["adasg", "--rounds", "2", "--block-steps", "0", "--bits", "w7a8", "--out", str(run), *scheme]) == 0
+    few = ["--rounds", "2", "--warmup", "1", "--calibration", "1", "--block-steps", "0"]
+    assert play(["adasg", *few, "--bits", "w7a8", "--out", str(run), *scheme]) == 0
     assert export.main([str(run), "--check", str(tmp_path / "images")]) == 0
     reported = json.loads((run / "export.json").read_text())["exported_top1"]
     out = without_torch(tmp_path, run / "quantized.onnx", tmp_path / "images")

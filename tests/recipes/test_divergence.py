@@ -11,7 +11,7 @@ from zerosum.runs.run import main
 
 # A million times the default.
 DIVERGING = ["adasg", "--rounds", "30", "--warmup", "4", "--calibration", "1", "--quantized-lr", "300"]
-DIVERGING += ["--block-steps", "0", "--weight-range", "minmax", "--activation-range", "ema"]
+DIVERGING += ["--block-steps", "0", "--batch-size", "16", "--weight-range", "minmax", "--activation-range", "ema"]
 
 
 def test_a_run_that_diverges_stops_within_the_round_and_says_who(tmp_path, capsys):

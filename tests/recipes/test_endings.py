@@ -1,5 +1,6 @@
 """Commands that are not alone, and those that nobody listens to any more."""
 
+import datetime
 import json
 import os
 import signal
@@ -13,10 +14,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import finish, start
+from tests.processes import context, finish, start
 from zerosum.runs import checkpoints, compare, report, run_folder
 from zerosum.runs.recipe import Recipe
 from zerosum.runs.run import main
+
+
+class Then:
+    now = staticmethod(lambda: datetime.datetime(2026, 1, 1))
 
 
 def test_commands_in_threads(tmp_path):
@@ -30,20 +35,18 @@ def test_commands_in_threads(tmp_path):
     assert threading.active_count() == before
 
 
+FEW = ["--dynamics", "simultaneous", "--rounds", "40"]
+
+
 def test_starts_at_once_leave_one_run_in_a_folder_and_a_folder_for_each(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     logs = [tmp_path / f"log{n}" for n in range(3)]
-    processes = [
-        start(log, "gan_ring", "--rounds", "60", "--out", tmp_path / "run", "--seed", n) for n, log in enumerate(logs)
-    ]
+    processes = [start(log, "gan_ring", *FEW, "--out", tmp_path / "run", "--seed", n) for n, log in enumerate(logs)]
     ends = [finish(process, log) for process, log in zip(processes, logs, strict=True)]
     assert sorted(code for code, _ in ends) == [0, 2, 2]
     winner = [code for code, _ in ends].index(0)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["options"]["seed"] == winner
     assert "Traceback" not in "".join(out for _, out in ends)
-
-    class Then:
-        now = staticmethod(lambda: __import__("datetime").datetime(2026, 1, 1))
 
     monkeypatch.setattr("zerosum.runs.run_folder.datetime", Then)
     for _ in range(3):
@@ -82,24 +85,22 @@ def test_who_comes_second_to_a_folder_writes_nothing(ahead, tmp_path, monkeypatc
         assert (len(found) > 1) == (ahead == "finished")
 
 
-AT_ONCE = """
-import datetime, sys
-from zerosum.runs import run, run_folder
-
-class Then:
-    now = staticmethod(lambda: datetime.datetime(2026, 1, 1))
-
-run_folder.datetime = Then
-sys.exit(run.main([*sys.argv[1:]]))
-"""
+def play_then(barrier, folder, arguments):
+    os.chdir(folder)
+    run_folder.datetime = Then
+    barrier.wait()
+    sys.exit(main(arguments))
 
 
 def test_processes_that_start_within_one_second_have_a_folder_each(tmp_path):
-    processes = [
-        subprocess.Popen([sys.executable, "-c", AT_ONCE, *QUICK, "--seed", str(seed)], cwd=tmp_path)
-        for seed in range(2)
-    ]
-    assert [process.wait(120) for process in processes] == [0, 0]
+    barrier = context.Barrier(2)
+    arguments = [[*QUICK, "--seed", str(seed)] for seed in range(2)]
+    processes = [context.Process(target=play_then, args=(barrier, tmp_path, given)) for given in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
     folders = sorted((tmp_path / "runs").iterdir())
     assert [folder.name for folder in folders] == ["saddle-20260101-000000", "saddle-20260101-000000-2"]
     assert {run_folder.read_config(folder)["options"]["seed"] for folder in folders} == {0, 1}
@@ -140,31 +141,47 @@ def test_a_closed_pipe_and_a_hang_up_end_a_run_with_a_checkpoint(tmp_path):
     assert checkpoints.load(checkpoints.saved(run / "simultaneous")[-1])["round"] > 0
 
 
+# Each in a process that ends by itself, forked from one that has imported what takes seconds.
+COMMANDS = """
+import json, os, runpy, sys
+import zerosum.recipes.adasg, zerosum.runs.run
+
+ends = {}
+for name, arguments in json.loads(sys.argv[1]).items():
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(f"{name}.err", os.O_WRONLY | os.O_CREAT), 2)
+        sys.argv = ["python -m", *arguments]
+        sys.exit(runpy.run_module(f"zerosum.{name}", run_name="__main__", alter_sys=True))
+    ends[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+with open("ends.json", "w") as file:
+    json.dump(ends, file)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="forks")
 def test_the_other_commands_do_their_work_though_nobody_reads(tmp_path):
     """As before ``| head -0``."""
-    run, out = tmp_path / "run", tmp_path / "out"
-    assert (
-        main(["adasg", "--rounds", "2", "--warmup", "1", "--block-steps", "0", "--calibration", "1", "--out", str(run)])
-        == 0
-    )
+    run, out, game = (tmp_path / name for name in ("run", "out", "game"))
+    few = ["--rounds", "2", "--warmup", "1", "--block-steps", "0", "--calibration", "1", "--batch-size", "4"]
+    assert main(["adasg", *few, "--out", str(run)]) == 0
+    assert main([*QUICK, "--out", str(game)]) == 0
     asked = {
-        "report": [run],
-        "compare": [run, "--out", out],
+        "report": [game],
+        "compare": [game, "--out", out],
         "export": [run, "--format", "pt2"],
         "run": ["saddle", "--help"],
-        "": ["--help"],
+        "__main__": ["--help"],
     }
     reader, writer = os.pipe()
     os.close(reader)
-    ends = {}
-    for name, arguments in asked.items():
-        module = [sys.executable, "-m", f"zerosum.{name}".rstrip("."), *map(str, arguments)]
-        ended = subprocess.run(module, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
-        ends[name] = ended.returncode
-        assert ended.stderr == "", name
+    given = json.dumps({name: list(map(str, arguments)) for name, arguments in asked.items()})
+    subprocess.run([sys.executable, "-c", COMMANDS, given], stdout=writer, cwd=tmp_path, check=True)
     os.close(writer)
-    assert ends == {"report": 0, "compare": 0, "export": 0, "run": 130, "": 130}
-    assert (run / "report.html").read_text(encoding="utf-8").endswith("</html>")
+    ends = json.loads((tmp_path / "ends.json").read_text(encoding="utf-8"))
+    assert {name: (tmp_path / f"{name}.err").read_text(encoding="utf-8") for name in asked} == dict.fromkeys(asked, "")
+    assert ends == {"report": 0, "compare": 0, "export": 0, "run": 130, "__main__": 130}
+    assert (game / "report.html").read_text(encoding="utf-8").endswith("</html>")
     assert (out / "compare.csv").exists()
     assert (run / "quantized.pt2").exists()
 

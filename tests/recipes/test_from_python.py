@@ -56,7 +56,7 @@ def same(one, other):
 
 
 def test_a_seed_fixes_the_network_from_python_as_from_the_command_line(tmp_path):
-    options = {"seed": 3, "rounds": 3, "warmup": 1, "block_steps": 2, "pool": 8}
+    options = {"seed": 3, "rounds": 3, "warmup": 1, "block_steps": 2, "pool": 8, "batch_size": 16, "calibration": 1}
     flags = [text for name, value in options.items() for text in (f"--{name.replace('_', '-')}", str(value))]
     for name in ("one", "two"):
         assert main(["adasg", *flags, "--bits", "w2a3", "--device", "cpu", "--out", str(tmp_path / name)]) == 0
@@ -202,7 +202,7 @@ SCRIPT = """
 
 
 def test_a_trained_network_is_quantized_saved_and_exported_and_runs_the_same_elsewhere(trained, tmp_path):
-    options = {"rounds": 60, "warmup": 30, "block_steps": 40, "pool": 128, "measure_every": 100}
+    options = {"rounds": 30, "warmup": 20, "block_steps": 40, "pool": 128, "measure_every": 100, "batch_size": 32}
     result = zerosum.quantize(
         trained, "w2a3", input_size=(1, 8, 8), mean=0.3, std=0.37, data="digits", progress=False, **options
     )

@@ -155,13 +155,13 @@ def test_a_seed_fixes_each_match_of_a_contest_as_if_it_were_alone(tmp_path):
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 def test_an_interrupted_contest_goes_on_to_the_same_end(tmp_path, capsys):
-    options = ["--rounds", "250", "--samples", "50", "--width", "8"]
+    options = ["--rounds", "160", "--samples", "50", "--width", "8"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     process = start(tmp_path / "log", "gan_ring", *options, "--out", broken)
     while not (broken / "alternating").exists():  # the second match
         assert process.is_alive()
         time.sleep(0.02)
-    wait_for_rounds(process, broken / "alternating", 100)
+    wait_for_rounds(process, broken / "alternating", 50)
     os.kill(process.pid, signal.SIGINT)
     code, out = finish(process, tmp_path / "log")
     assert code == 130
@@ -175,4 +175,4 @@ def test_an_interrupted_contest_goes_on_to_the_same_end(tmp_path, capsys):
     figures = [json.loads((folder / "summary.json").read_text()) for folder in (broken, whole)]
     assert figures[0]["extragradient"] == figures[1]["extragradient"]
     assert figures[0]["alternating"]["modes_covered"] == figures[1]["alternating"]["modes_covered"]
-    assert checkpoints.load_newest(broken / "alternating")[0]["round"] == 250
+    assert checkpoints.load_newest(broken / "alternating")[0]["round"] == 160

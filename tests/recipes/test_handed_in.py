@@ -44,10 +44,6 @@ class Bare(nn.Module):
             lambda: torchvision.models.VisionTransformer(12, 4, 2, 2, 16, 32, num_classes=4),
             {"input_size": (3, 12, 12)},
         ),
-        "torchvision's ResNet-18": (
-            lambda: torchvision.models.resnet18(num_classes=4),
-            {"input_size": (3, 32, 32)},
-        ),
     }.values(),
     ids=lambda value: None,
 )

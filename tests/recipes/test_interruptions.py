@@ -16,8 +16,8 @@ from zerosum.runs.run import main
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 
-SMALL = ["--warmup", "10", "--gap-every", "5", "--calibration", "4", "--measure-every", "50"]
-RUN = ["adasg", *SMALL, "--rounds", "120", "--block-steps", "0"]
+SMALL = ["--warmup", "5", "--gap-every", "5", "--calibration", "1", "--measure-every", "15", "--batch-size", "8"]
+RUN = ["adasg", *SMALL, "--rounds", "40", "--block-steps", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -30,25 +30,27 @@ def whole(tmp_path_factory):
 
 def assert_same_end(folder, whole):
     assert lines(folder) == lines(whole)
-    assert [line["round"] for line in lines(folder)] == list(range(121))
+    assert [line["round"] for line in lines(folder)] == list(range(41))
     name = "quantized.safetensors"
     assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_an_interrupted_run_goes_on_to_the_same_end(number, whole, tmp_path, capsys):
-    folder = tmp_path / "run"
-    process = start(tmp_path / "log", *RUN, "--out", folder)
-    wait_for_rounds(process, folder, 50)
-    os.kill(process.pid, number)
-    code, out = finish(process, tmp_path / "log")
-    assert code == 130
-    assert f"adasg --resume {folder}" in out
-    assert not (folder / "summary.json").exists()
-    assert main(["adasg", "--resume", str(folder)]) == 0
+def test_a_run_interrupted_by_ctrl_c_and_by_sigterm_goes_on_to_the_same_end(whole, tmp_path, capsys):
+    folder, again = tmp_path / "run", ["adasg", "--resume", str(tmp_path / "run")]
+    for number, arguments in {signal.SIGINT: [*RUN, "--out", folder], signal.SIGTERM: again}.items():
+        before = len(lines(folder)) if folder.exists() else 0
+        process = start(tmp_path / "log", *arguments, "--checkpoint-every", "0")  # so that each round is told at once
+        wait_for_rounds(process, folder, before + 10)
+        os.kill(process.pid, number)
+        code, out = finish(process, tmp_path / "log")
+        assert code == 130
+        assert f"adasg --resume {folder}" in out
+        assert not (folder / "summary.json").exists()
+    assert main(again) == 0
     assert_same_end(folder, whole)
     resumed = json.loads((folder / "config.json").read_text())["resumed"]
-    assert [entry["command"].rpartition("zerosum.run ")[2] for entry in resumed] == [f"adasg --resume {folder}"]
+    given = [entry["command"].rpartition("zerosum.run ")[2] for entry in resumed]
+    assert given == [f"adasg --resume {folder} --checkpoint-every 0", f"adasg --resume {folder}"]
     assert main(["adasg", "--resume", str(folder)]) == 2
     assert "that run is finished" in capsys.readouterr().err
 
@@ -65,20 +67,22 @@ def test_a_run_that_is_played_is_left_to_who_plays_it(whole, tmp_path, capsys):
     assert_same_end(folder, whole)
 
 
+KILLS, WRITES = 6, ("fsync", "replace", "after replace")
+
+
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(whole, tmp_path):
-    """Ten times by the clock, ten times within a write: before it has its name, about to get it, with it."""
+    """By the clock and within a write in turn: before it has its name, about to get it, with it, and before."""
     chance = random.Random(0)
     kills, runs = 0, 0
-    while kills < 20:
+    while kills < KILLS:
         runs += 1
         folder, log = tmp_path / f"run{runs}", tmp_path / f"log{runs}"
         while not (folder / "summary.json").exists():
             again = ["adasg", "--resume", folder] if (folder / "config.json").exists() else [*RUN, "--out", folder]
-            writes = [(when, chance.randint(1, 60)) for when in ("fsync", "replace", "after replace")]
-            clock = kills % 2 or kills >= 20
-            killed_at = None if clock else chance.choice(writes)
+            clock = kills % 2 or kills >= KILLS
+            killed_at = None if clock else (WRITES[kills // 2 % 3], chance.randint(1, 40))
             process = start(log, *again, "--checkpoint-every", "0", killed_at=killed_at)
-            if kills < 20:
+            if kills < KILLS:
                 process.join(chance.uniform(0, 1.5) if clock else 60)
                 process.kill()
             code, out = finish(process, log)
@@ -91,7 +95,7 @@ def test_a_run_killed_at_any_moment_goes_on_to_the_same_end(whole, tmp_path):
 
 def interrupted(tmp_path, folder):
     process = start(tmp_path / "log", *RUN, "--checkpoint-every", "0", "--out", folder)
-    wait_for_rounds(process, folder, 40)
+    wait_for_rounds(process, folder, 15)
     os.kill(process.pid, signal.SIGINT)
     assert finish(process, tmp_path / "log")[0] == 130
 

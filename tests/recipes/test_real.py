@@ -3,7 +3,11 @@
 import json
 
 import pytest
+import torch
+import torchvision
 
+import zerosum
+from tests.handed_in import assert_as_before, quantize, state
 from zerosum.runs.run import main
 
 pytestmark = pytest.mark.slow
@@ -56,3 +60,23 @@ NETWORKS = [
 @pytest.mark.parametrize("name", NETWORKS)
 def test_timm_networks_play_at_their_own_size(name, tmp_path):
     assert summary(tmp_path / "run", "--backbone", name, "--weights", "random", "--rounds", "2")["rounds"] == 2
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: torchvision.models.resnet18(num_classes=10),
+        lambda: torchvision.models.vit_b_16(image_size=32, num_classes=10),
+    ],
+    ids=["resnet18", "vit_b_16"],
+)
+def test_torchvisions_networks_are_handed_in_saved_and_exported(make, tmp_path):
+    torch.manual_seed(0)
+    network, images = make(), torch.randn(8, 3, 32, 32)
+    torch.nn.init.normal_(list(network.parameters())[-2], std=0.2)  # of vit_b_16, the head begins as zeros
+    before = state(network)
+    result = quantize(network, input_size=(3, 32, 32), mean=0.5, std=0.5)
+    assert_as_before(network, before)
+    result.save(tmp_path / "saved")
+    assert torch.equal(zerosum.load(tmp_path / "saved", into=network)(images), result.network(images))
+    assert result.export(tmp_path / "network.onnx", progress=False)["agreement"] == 100

@@ -272,7 +272,7 @@ def test_what_makes_no_sense_is_refused():
 
 
 def test_a_run_that_is_killed_between_two_blocks_and_resumed_has_the_same_weights(tmp_path):
-    arguments = ["adasg", "--rounds", "8", "--warmup", "4", "--block-steps", "20", "--pool", "24", "--calibration", "2"]
+    arguments = ["adasg", "--rounds", "8", "--warmup", "4", "--block-steps", "8", "--pool", "24", "--calibration", "2"]
     arguments += ["--batch-size", "8", "--checkpoint-every", "0", "--device", "cpu", "--renewals", "1"]
     log, whole, broken = tmp_path / "log", tmp_path / "whole", tmp_path / "broken"
     assert finish(start(log, *arguments, "--out", whole), log)[0] == 0

@@ -16,6 +16,7 @@ from zerosum.runs.run import main
 
 SHORT = ["--rounds", "6", "--warmup", "2", "--calibration", "1", "--gap-every", "2", "--batch-size", "4"]
 SHORT += ["--block-steps", "0"]
+QUICK = ["--dynamics", "simultaneous", "--rounds", "3"]  # of saddle
 
 RECIPE = """
 from zerosum.recipes.saddle import Config, recipe
@@ -30,7 +31,7 @@ def unfinished(folder):
 
 def test_a_run_of_another_recipe_is_refused(tmp_path, capsys):
     run = tmp_path / "run"
-    assert main(["saddle", "--rounds", "3", "--out", str(run)]) == 0
+    assert main(["saddle", *QUICK, "--out", str(run)]) == 0
     unfinished(run)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     (tmp_path / "saddle.py").write_text(RECIPE)
@@ -48,7 +49,7 @@ def test_a_recipe_of_the_same_stem_elsewhere_is_another_and_an_edited_one_is_sai
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine.py").write_text(RECIPE)
     run, mine = tmp_path / "run", tmp_path / "a" / "mine.py"
-    assert main([str(mine), "--rounds", "3", "--out", str(run)]) == 0
+    assert main([str(mine), *QUICK, "--out", str(run)]) == 0
     assert main([str(tmp_path / "b" / "mine.py"), "--resume", str(unfinished(run))]) == 2
     assert f"of the recipe {mine}" in capsys.readouterr().err
     mine.write_text(RECIPE + "# edited\n")
@@ -161,7 +162,7 @@ def recipe(config):
 def test_options_of_any_type_are_the_same_after_a_resumption(tmp_path, capsys):
     (tmp_path / "typed.py").write_text(TYPED)
     run = tmp_path / "run"
-    assert main([str(tmp_path / "typed.py"), "--rounds", "2", "--where", "y", "--out", str(run)]) == 0
+    assert main([str(tmp_path / "typed.py"), *QUICK, "--where", "y", "--out", str(run)]) == 0
     assert main([str(tmp_path / "typed.py"), "--resume", str(unfinished(run))]) == 0, capsys.readouterr().err
 
 

@@ -15,8 +15,9 @@ from zerosum.players import accuracy, load_data, load_quantized, predict
 from zerosum.recipes import adasg
 from zerosum.runs.run import main
 
-SHORT = ["--rounds", "30", "--warmup", "10", "--gap-every", "5", "--calibration", "4", "--measure-every", "10"]
-SHORT += ["--block-steps", "0"]
+SHORT = ["--rounds", "30", "--warmup", "10", "--gap-every", "5", "--calibration", "2", "--measure-every", "10"]
+SHORT += ["--block-steps", "0", "--batch-size", "16"]
+FEW = ["--rounds", "2", "--warmup", "1", "--calibration", "1", "--block-steps", "0", "--batch-size", "4"]
 FILES = {
     "config.json",
     "metrics.jsonl",
@@ -99,15 +100,14 @@ def test_a_seed_fixes_a_run_and_measuring_does_not_disturb_it(played, tmp_path):
 
 
 def test_without_data_the_run_says_that_accuracy_was_not_measured(tmp_path, capsys):
-    arguments = ["adasg", "--backbone", "cifar_resnet20", "--weights", "random", "--rounds", "2", "--calibration", "1"]
-    arguments += ["--block-steps", "0"]
-    assert main([*arguments, "--out", str(tmp_path / "run")]) == 0
+    arguments = ["adasg", "--backbone", "cifar_resnet20", "--weights", "random"]
+    assert main([*arguments, *FEW, "--out", str(tmp_path / "run")]) == 0
     assert "accuracy was not measured" in capsys.readouterr().out
     assert json.loads((tmp_path / "run/summary.json").read_text())["after_top1"] is None
 
 
 def test_no_rounds_leave_a_network_that_was_only_rounded(tmp_path):
-    assert main(["adasg", "--rounds", "0", "--bits", "w8a8", "--out", str(tmp_path / "run")]) == 0
+    assert main(["adasg", *FEW, "--rounds", "0", "--bits", "w8a8", "--out", str(tmp_path / "run")]) == 0
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["before_top1"] == summary["after_top1"] > summary["teacher_top1"] - 1
     assert summary["rounds"] == 0
@@ -123,25 +123,11 @@ def test_adasg_is_played_by_any_dynamics(dynamics, tmp_path):
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
 def test_networks_without_batchnorm_play_for_patch_similarity_entropy(name, tmp_path):
-    options = [
-        "--rounds",
-        "3",
-        "--warmup",
-        "1",
-        "--calibration",
-        "1",
-        "--batch-size",
-        "4",
-        "--bits",
-        "w4a8",
-        "--block-steps",
-        "0",
-    ]
-    run = ["adasg", "--backbone", name, "--weights", "random", *options, "--out", str(tmp_path / "run")]
-    assert main(run) == 0
+    options = ["--backbone", name, "--weights", "random", "--input-size", "3", "64", "64", "--bits", "w4a8", *FEW]
+    assert main(["adasg", *options, "--out", str(tmp_path / "run")]) == 0
     losses = [line["losses"]["generator"] for line in lines(tmp_path / "run")[1:]]
     assert all(set(loss) == {"surrogate", "disagreement", "agreement", "patch_entropy", "class"} for loss in losses)
-    assert main([*run[:-1], str(tmp_path / "again"), "--patch-entropy", "0"]) == 0
+    assert main(["adasg", *options, "--rounds", "1", "--patch-entropy", "0", "--out", str(tmp_path / "again")]) == 0
     assert lines(tmp_path / "again")[1]["losses"]["generator"]["patch_entropy"] == 0
 
 
@@ -171,7 +157,7 @@ def test_layers_have_the_bits_and_the_scheme_asked_for(tmp_path):
 
 
 def test_class_conditional_batchnorm_plays(tmp_path):
-    assert main(["adasg", *SHORT, "--conditioning", "batchnorm", "--out", str(tmp_path / "run")]) == 0
+    assert main(["adasg", *FEW, "--conditioning", "batchnorm", "--out", str(tmp_path / "run")]) == 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

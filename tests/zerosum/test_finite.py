@@ -111,7 +111,7 @@ def test_random_matrix_games_are_solved(payoffs):
 
 
 @settings(max_examples=3)
-@given(seeds, st.integers(2, 30), st.integers(2, 30))
+@given(seeds, st.integers(2, 12), st.integers(2, 12))
 def test_multiplicative_weights_solve_them_by_their_averages(seed, m, n):
     payoffs = np.random.default_rng(seed).uniform(-1, 1, (m, n))
     matrix = torch.from_numpy(payoffs)
@@ -145,7 +145,7 @@ def test_the_step_size_is_blind_to_what_is_the_same_for_all_actions(seed, m, n, 
 
 
 @pytest.mark.parametrize("move", ["projected", "multiplicative"])
-@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1.0, 1e30, 1e300])
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
 def test_a_game_is_solved_at_any_scale(move, scale):
     """Rock, paper, scissors in other units: the same strategies, and the same step in their terms."""
     payoffs = torch.tensor([[0.0, -2, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.float64) * scale
@@ -154,7 +154,7 @@ def test_a_game_is_solved_at_any_scale(move, scale):
         player.place(
             [torch.tensor([0.7, 0.2, 0.1]).double() if move == "projected" else torch.tensor([0.7, 0.2, 0.1]).log()]
         )
-    Match(game, Extragradient(), rounds=3000).play()
+    Match(game, Extragradient(), rounds=600).play()
     p, q = strategies(game)
     gain = (payoffs @ q).max() - (p @ payoffs).min()
     assert gain <= 0.01 * scale

@@ -31,21 +31,21 @@ game = Game(
 
 class Weigh(Watcher):
     def on_round(self, match, record):
-        if record.round in (1000, 10_000):
+        if record.round in (1000, 4000):
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             print(pages, file=sys.stderr)
 
 journal = Journal(folder / "metrics.jsonl")
 watchers = [ConsoleWatcher(Console()), journal, Checkpoints(folder, journal, seconds=2), Weigh()]
 criterion = BalanceGap(torch.randn(16, 8), every=50)
-Match(game, Simultaneous(), 10_000, criterion, measure=lambda: {"w": two.weight.mean().item()}, measure_every=100,
+Match(game, Simultaneous(), 4000, criterion, measure=lambda: {"w": two.weight.mean().item()}, measure_every=100,
       watchers=watchers).play()
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_ten_thousand_rounds_take_no_more_memory_than_a_thousand(tmp_path):
+def test_four_thousand_rounds_take_no_more_memory_than_a_thousand(tmp_path):
     result = subprocess.run([sys.executable, "-c", PROGRAM, tmp_path], capture_output=True, text=True, check=True)
     early, late = map(int, result.stderr.split())
-    assert late <= 1.05 * early
-    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 10_001
+    assert late <= 1.02 * early
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4001

@@ -16,7 +16,7 @@ from zerosum.players.export.command import _published
 from zerosum.runs.run import main as play
 
 PLAY = ["adasg", "--rounds", "3", "--batch-size", "4", "--calibration", "2", "--bits", "w4a8"]
-PLAY += ["--block-steps", "0"]
+PLAY += ["--warmup", "1", "--block-steps", "0"]
 
 
 @pytest.fixture(scope="module")

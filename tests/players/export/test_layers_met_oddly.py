@@ -1,5 +1,6 @@
 """Layers that see zeros alone, are never reached, run twice, or have two names: exported, saved and loaded alike."""
 
+import onnx_ir
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -55,39 +56,53 @@ KINDS += ("two names", "one weight")
 SCHEMES = [("w4a4", Scheme()), ("w8a8", Scheme("pairwise", "symmetric")), ("w8a8", Scheme())]
 
 
-def quantized_and_images(kind, bits, scheme):
-    torch.manual_seed(1)
-    network, images = Odd(kind).eval(), torch.randn(16, 2, 5, 5)
-    network.norm.running_mean.data, network.norm.running_var.data = torch.randn(4), 0.5 + torch.rand(4)
+def quantized_and_images(network, bits, scheme):
+    images = torch.randn(16, 2, 5, 5)
+    for norm in (module for module in network.eval().modules() if isinstance(module, nn.BatchNorm2d)):
+        norm.running_mean.data, norm.running_var.data = torch.randn(4), 0.5 + torch.rand(4)
     quantized = quantize(network, Bits.parse(bits), scheme)
     calibrate(quantized, [images])
     return network, quantized, images
 
 
+class AllKinds(nn.Module):
+    """One of each side by side, for one export takes as long as nine."""
+
+    def __init__(self):
+        super().__init__()
+        self.kinds = nn.ModuleList(map(Odd, KINDS))
+
+    def forward(self, x):
+        return torch.stack([odd(x) for odd in self.kinds], 1)
+
+
+def assert_near(found, expected):
+    """For each kind, in shares of its own largest logit."""
+    size = expected.abs().amax(dim=(0, 2))
+    apart = (found - expected).abs().amax(dim=(0, 2))
+    assert all(apart <= 0.02 * size), dict(zip(KINDS, (apart / size).tolist(), strict=True))
+
+
 @pytest.mark.parametrize(("bits", "scheme"), SCHEMES, ids=str)
-@pytest.mark.parametrize("kind", KINDS)
-def test_they_are_exported_and_agree(tmp_path, kind, bits, scheme):
-    _, quantized, images = quantized_and_images(kind, bits, scheme)
+def test_they_are_exported_and_agree(tmp_path, bits, scheme):
+    _, quantized, images = quantized_and_images(AllKinds(), bits, scheme)
     with torch.no_grad():
         expected = quantized(images)
     integers = integer_network(quantized, images[:2])
     program = trace(integers, images[:2])
-    near = {"rtol": 0, "atol": 0.02 * expected.abs().max().item()}
-    torch.testing.assert_close(integers(images), expected, **near)
+    assert_near(integers(images), expected)
     assert float_twin(integers)(images).shape == expected.shape
     save_pt2(program, tmp_path / "q.pt2")
-    torch.testing.assert_close(torch.export.load(tmp_path / "q.pt2").module()(images), expected, **near)
+    assert_near(torch.export.load(tmp_path / "q.pt2").module()(images), expected)
     names = quantized.named_modules(remove_duplicate=False)
     widths = {module: layer_bits(quantized)[name] for name, module in quantizable_layers(quantized).items()}
-    import onnx_ir
-
     onnx_ir.save(onnx_model(program, {n: widths[m] for n, m in names if m in widths}, 21), tmp_path / "q.onnx")
-    torch.testing.assert_close(load_onnx(tmp_path / "q.onnx")[0](images), expected, **near)
+    assert_near(load_onnx(tmp_path / "q.onnx")[0](images), expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_they_are_saved_and_loaded(kind):
-    network, quantized, images = quantized_and_images(kind, "w4a4", Scheme())
+    network, quantized, images = quantized_and_images(Odd(kind), "w4a4", Scheme())
     state = load(save(packed_state(quantized)))
     loaded = load_packed(network, state, layer_bits(quantized), Scheme())
     assert torch.equal(loaded(images), quantized(images))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from timm.layers import BatchNormAct2d
 from torch import nn
@@ -41,6 +41,7 @@ def layer_and_batchnorm(kind, gammas, seed, affine=True):
 
 
 @pytest.mark.parametrize("kind", ["conv", "with bias", "depthwise", "transposed", "linear"])
+@settings(max_examples=30)
 @given(seeds, factors, bit_widths, schemes, st.booleans())
 def test_folding_changes_nothing_but_rounding(kind, seed, gammas, bits, scheme, affine):
     network, images = layer_and_batchnorm(kind, gammas, seed, affine)

@@ -11,7 +11,7 @@ from tests.zerosum.games import bilinear, position, saddle, scalar_game
 from zerosum import Alternating, Game, Lookahead, Match, Player, Simultaneous
 
 
-@settings(max_examples=15)
+@settings(max_examples=5)
 @given(st.floats(-5, 5), st.floats(-5, 5), st.integers(1, 3), st.integers(1, 3))
 def test_both_rules_find_a_strong_saddle(x, y, max_steps, min_steps):
     for rule in (Simultaneous(), Alternating(max_steps, min_steps)):

@@ -22,7 +22,7 @@ from zerosum import (
 
 # Of each: the rule, its step size times |J|, and the power of 1 / condition up to which the players are coupled (the
 # largest singular value of B; the players' own curvatures go from 1 / condition to 1). Descent-ascent contracts only
-# for η < 2a / (a² + b²) at an eigenvalue a + ib of J: with b up to 1 that is 10⁵ rounds at condition 100, so it is
+# for η < 2a / (a² + b²) at an eigenvalue a + ib of J: with b up to 1 that is 10⁴ rounds at condition 30, so it is
 # tried where the rotation is weaker, b² up to 1 / condition.
 CONVERGENT = {
     "simultaneous": (Simultaneous, 1.0, 0.5),
@@ -37,15 +37,15 @@ CONVERGENT = {
 
 @pytest.mark.parametrize("name", CONVERGENT)
 @settings(max_examples=3)
-@given(seeds, st.integers(1, 100), st.integers(1, 100), st.floats(1, 100), st.floats(0, 1))
+@given(seeds, st.integers(1, 60), st.integers(1, 60), st.floats(1, 30), st.floats(0, 1))
 def test_the_solution_of_the_linear_system_is_reached(name, seed, m, n, condition, share):
     make, step, power = CONVERGENT[name]
     quadratic = Quadratic(seed, m, n, condition, share / condition**power)
     largest = torch.linalg.matrix_norm(quadratic.jacobian, 2).item()
     game = quadratic.game(step / largest)
     match = Match(game, make(), rounds=0)
-    for _ in range(20):
-        match.rounds += 500
+    for _ in range(60):
+        match.rounds += 100
         match.play()
         if (position(game) - quadratic.saddle).norm() <= 1e-7:
             break
@@ -64,7 +64,7 @@ def test_simultaneous_play_leaves_every_bilinear_game(seed, size, step):
     assert all(b > a for a, b in itertools.pairwise(distances))
 
 
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(seeds, st.integers(1, 20))
 def test_the_others_find_the_saddle_of_a_bilinear_game(seed, size):
     """All singular values 1, so that the rates are those of min-max of x·y."""
@@ -72,5 +72,5 @@ def test_the_others_find_the_saddle_of_a_bilinear_game(seed, size):
     for rule in (*rules, SymplecticGradientAdjustment(1.0)):
         matrix, _ = torch.linalg.qr(normal(seed, size, size))
         game = vector_game(lambda x, y, b=matrix: x @ b @ y, normal(seed + 1, size), normal(seed + 2, size), step=0.3)
-        Match(game, rule, rounds=600).play()
+        Match(game, rule, rounds=500).play()
         assert position(game).norm().item() < 1e-6, rule

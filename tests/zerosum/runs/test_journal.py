@@ -75,7 +75,8 @@ def test_it_is_read_while_it_is_written(tmp_path):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    assert play(["adasg", "--rounds", "3", "--warmup", "1", "--calibration", "1", "--out", str(folder)]) == 0
+    few = ["--rounds", "3", "--warmup", "1", "--calibration", "1", "--batch-size", "4", "--block-steps", "0"]
+    assert play(["adasg", *few, "--out", str(folder)]) == 0
     return folder
 
 
