@@ -70,7 +70,10 @@ def rows(options: Options, learned_from: Loader | None) -> Iterator[Row]:
     yield Row("… on latents (Genie-D)", reconstructed(images="latents"))
     if learned_from is not None:
         yield Row("… on real images (bound)", lambda seed: _on_real(learned_from, options, seed))
-    for name, renewals in (("reconstruction and the game (AdaSG)", 0), ("… with the pool renewed once", 1)):
+    for name, renewals in (
+        ("reconstruction on generated images, and the game", 0),
+        ("… with the pool renewed once", 1),
+    ):
         yield Row(name, _played(options, renewals))
 
 

@@ -51,7 +51,7 @@ class Config(DataFreeOptions):
                 raise ValueError(f"--{flag} {value}: there is no game here; --images says where images come from")
 
     def plan(self, network: nn.Module, space: InputSpace) -> Plan:
-        return super().plan(network, space)._replace(warmup=0)
+        return super().plan(network, space)._replace(warmup=0, renewals=0)
 
 
 def recipe(config: Config, subject: Subject | None = None) -> Experiment:

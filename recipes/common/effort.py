@@ -20,7 +20,8 @@ Effort = Literal["quick", "default", "thorough"]
 class Plan(NamedTuple):
     """Rounds of the game; those in which the generator moves alone; images in the pool; steps of each block; the share
     of activations that stay in full precision while a block learns; of images, that which is procedural; the step size
-    of the quantized network in the game; and how often the data, where there are some, are measured on."""
+    of the quantized network in the game; how often blocks answer again in it; and how often the data, where there are
+    some, are measured on."""
 
     rounds: int
     warmup: int
@@ -29,6 +30,7 @@ class Plan(NamedTuple):
     dropped: float
     leaves: float
     quantized_lr: float
+    renewals: int
     measurements: int
 
 
@@ -78,6 +80,7 @@ def plan_of(effort: Effort, network: nn.Module, space: InputSpace, bits: Bits) -
         dropped=_DROPPED if bits.activation <= _FEW_BITS else 0.0,
         leaves=1.0 if large else 0.0 if min(space.size) < _TINY else _LEAVES,
         quantized_lr=1e-4 if large else 3e-4,
+        renewals=0 if large or effort == "quick" else 1,
         measurements=chosen.measurements,
     )
 

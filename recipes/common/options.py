@@ -17,6 +17,7 @@ from zerosum.runs import Options
 from zerosum.runs.inputs import expand
 
 DEFAULT_BACKBONE = "digits_resnet8"
+_LONG = 200  # rounds of a game
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +72,10 @@ class DataFreeOptions(Options):
     block_steps: int | None = None
     """Steps of each block's reconstruction, when the quantized network comes in; 0 leaves it out. Default: by the
     effort."""
-    renewals: int = 0
+    renewals: int | None = None
     """How often all blocks are reconstructed again in the course of the game, after equal shares of it, each time on
-    images that the generator makes by then."""
+    images that the generator makes by then. Default: once in a game of 200 rounds or more, but for quick runs and where
+    all images are procedural."""
     pool: int | None = None
     """Images for the reconstruction. Default: by the effort."""
     leaves: float | None = None
@@ -176,7 +178,10 @@ class DataFreeOptions(Options):
         warmup = warmup if self.warmup is None else self.warmup
         given = {name: getattr(self, name) for name in ("pool", "block_steps", "dropped", "leaves", "quantized_lr")}
         made = made._replace(**{name: value for name, value in given.items() if value is not None})
-        return made._replace(rounds=rounds, warmup=min(warmup, rounds), block_steps=made.block_steps if rounds else 0)
+        warmup, steps, renewals = min(warmup, rounds), made.block_steps if rounds else 0, self.renewals
+        if renewals is None:
+            renewals = made.renewals if steps and rounds - warmup >= _LONG and made.leaves < 1 else 0
+        return made._replace(rounds=rounds, warmup=warmup, block_steps=steps, renewals=renewals)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,8 +58,10 @@ class Scene:
             self.held_out = HeldOut(pair)
         self._inside: tuple[BlockTaps, ...] = ()
         both = self.plan.rounds - self.plan.warmup
-        if config.renewals and config.renewals >= both:
-            raise ValueError(f"--renewals {config.renewals}: expected fewer than the {both} rounds in which both play")
+        if self.plan.renewals and self.plan.renewals >= both:
+            raise ValueError(
+                f"--renewals {self.plan.renewals}: expected fewer than the {both} rounds in which both play"
+            )
         # The student stays as it is: a compiled backward pass computes all gradients, and each loss needs only some.
         self._images = torch.compile(source.images) if config.compile else source.images
         self._teach = torch.compile(pair.teacher) if config.compile else pair.teacher
@@ -160,8 +162,8 @@ class Scene:
         """Rounds in which the quantized network answers, a block in each, and nobody else moves: when it comes in, and
         after equal shares of the game, on images that the source makes by then."""
         blocks = len(self.reconstruction.blocks) if self.reconstruction is not None else 0
-        share = (self.plan.rounds - self.plan.warmup) // (1 + self.config.renewals)
-        starts = (self.plan.warmup + answer * (blocks + share) for answer in range(1 + self.config.renewals))
+        share = (self.plan.rounds - self.plan.warmup) // (1 + self.plan.renewals)
+        starts = (self.plan.warmup + answer * (blocks + share) for answer in range(1 + self.plan.renewals))
         return tuple(range(start, start + blocks) for start in starts)
 
     @property

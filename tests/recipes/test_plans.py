@@ -45,6 +45,9 @@ def test_what_is_said_holds():
     assert plan(rounds=10, warmup=90)[:2] == (10, 10)
     assert plan(rounds=0).block_steps == 0
     assert plan(block_steps=0).block_steps == 0
+    assert [plan(renewals=n).renewals for n in (None, 0, 3)] == [1, 0, 3]
+    assert [plan(rounds=n, warmup=100).renewals for n in (299, 300)] == [0, 1]  # too short to be worth it
+    assert plan(leaves=1.0).renewals == plan(effort="quick").renewals == plan(block_steps=0).renewals == 0
     said = plan(pool=7, block_steps=3, dropped=0.25, leaves=0.0)
     assert (said.pool, said.block_steps, said.dropped, said.leaves) == (7, 3, 0.25, 0)
     assert (plan(bits="w4a4").dropped, plan(bits="w4a8").dropped) == (0.5, 0)
