@@ -17,7 +17,7 @@ from torch import Tensor
 
 from zerosum import Alternating, Game
 from zerosum.objectives import relation_loss
-from zerosum.recipes.common.data_free import AsPublished, Keeping, Play, Scene, Subject, generated, pair_of
+from zerosum.recipes.common.data_free import AsPublished, Keeping, NoPrior, Play, Scene, Subject, generated, pair_of
 from zerosum.runs import Experiment
 
 
@@ -48,7 +48,7 @@ class Config(AsPublished):
 def recipe(config: Config, subject: Subject | None = None) -> Experiment:
     """A generator and a quantized copy of ``config.backbone``, or of a network that is handed in."""
     pair = pair_of(config, subject)
-    scene = Scene(pair, generated(pair, config), None, config)
+    scene = Scene(pair, generated(pair, config), NoPrior(), config)
     return Keeping(scene).experiment(make_game(scene, config), Alternating(min_steps=config.quantized_steps))
 
 

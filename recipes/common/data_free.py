@@ -3,7 +3,7 @@
 from zerosum.recipes.common.keeping import Keeping
 from zerosum.recipes.common.options import AsPublished, DataFreeOptions
 from zerosum.recipes.common.pair import Pair, pair_of
-from zerosum.recipes.common.prior import Prior, prior_of
+from zerosum.recipes.common.prior import NoPrior, Prior, prior_of
 from zerosum.recipes.common.scene import Play, Scene
 from zerosum.recipes.common.source import Generated, Source, Superposed, generated
 from zerosum.recipes.common.subject import Subject
@@ -13,6 +13,7 @@ __all__ = [
     "DataFreeOptions",
     "Generated",
     "Keeping",
+    "NoPrior",
     "Pair",
     "Play",
     "Prior",

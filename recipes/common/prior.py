@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from zerosum.objectives import bn_alignment, patch_entropy_loss
@@ -21,6 +22,18 @@ class Prior(Protocol):
 
     def loss(self, seen: Any) -> Tensor:
         """A scalar of what :meth:`take` gave, that whoever makes the images lowers."""
+
+
+class NoPrior:
+    """Images are whatever their player wants; P is asked nothing."""
+
+    name = "nothing"
+
+    def take(self) -> None:
+        return None
+
+    def loss(self, seen: None) -> Tensor:
+        return torch.zeros(())
 
 
 class BatchNormPrior:

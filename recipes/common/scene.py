@@ -44,7 +44,7 @@ class Play(NamedTuple):
 class Scene:
     """Images of a source, seen by P and Q side by side, each network forward once."""
 
-    def __init__(self, pair: Pair, source: Source, prior: Prior | None, config: DataFreeOptions) -> None:
+    def __init__(self, pair: Pair, source: Source, prior: Prior, config: DataFreeOptions) -> None:
         self.pair, self.source, self.prior, self.config = pair, source, prior, config
         self.plan = config.plan(pair.teacher, pair.space)
         self.rehearsal: Rehearsal | None = None
@@ -84,8 +84,7 @@ class Scene:
                 taps.listen()
             p, q = self._teach(images), self.pair.student(images)
         inside = ([_wide(features) for features in taps.take()] for taps in self._inside)
-        seen = self.prior.take() if self.prior is not None else None
-        return Play(self.source.labels(drawn), _wide(p), _wide(q), seen, *inside)
+        return Play(self.source.labels(drawn), _wide(p), _wide(q), self.prior.take(), *inside)
 
     def look_inside(self) -> None:
         """From now on a play has what blocks of P and of Q give.
@@ -184,10 +183,8 @@ class Scene:
     def natural(self, weight: float, classes: bool = True) -> dict[str, Term]:
         """The prior as a term of whoever makes the images; beside that of patches, as PSAQ-ViT has it, that P is to
         take each for its label, unless the player wants that anyway (``classes=False``)."""
-        prior = self.prior
-        assert prior is not None
-        terms: dict[str, Term] = {prior.name: lambda play: weight * prior.loss(play.seen)}
-        if classes and isinstance(prior, PatchPrior):
+        terms: dict[str, Term] = {self.prior.name: lambda play: weight * self.prior.loss(play.seen)}
+        if classes and isinstance(self.prior, PatchPrior):
             terms["class"] = lambda play: weight * F.cross_entropy(play.p, play.labels)
         return terms
 

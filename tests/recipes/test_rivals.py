@@ -15,7 +15,7 @@ from zerosum.players.blocks import find_blocks
 from zerosum.players.features import BlockTaps, modules_of
 from zerosum.players.generator import generator_of
 from zerosum.recipes import adadfq, adasg, akt, gdfq, zaq
-from zerosum.recipes.common.data_free import Pair, Scene, Superposed, generated, pair_of, scene_of
+from zerosum.recipes.common.data_free import NoPrior, Pair, Scene, Superposed, generated, pair_of, scene_of
 from zerosum.runs import report
 from zerosum.runs.run import main
 
@@ -103,7 +103,7 @@ def test_akt_asks_nothing_of_a_copy_in_full_precision(precision):
 def test_zaq_is_zero_sum_but_for_the_generators_wish():
     config = zaq.Config(device="cpu", warmup=0)
     pair = pair_of(config)
-    game, play = played(zaq, config, Scene(pair, generated(pair, config), None, config))
+    game, play = played(zaq, config, Scene(pair, generated(pair, config), NoPrior(), config))
     assert play.seen is None
     payoff = game.payoff_of(play)
     generator, quantized = (player.losses(play, payoff) for player in game.players)
