@@ -45,6 +45,8 @@ class Options(reconstruction.Config):
     real: str | None = None
     """Real images, "digits" or a folder with one folder a class: of each two, the first is measured on, and the second
     is for the row that learns from them."""
+    only: tuple[str, ...] = ("",)
+    """Rows whose names have one of these in them, such as noise or game."""
 
 
 class Row(NamedTuple):
@@ -139,6 +141,8 @@ def main(options: Options) -> None:
     table = Table(*_HEADER, title=f"{options.backbone} at {options.bits}, {len(measured_on.dataset)} images")  # type: ignore[arg-type]
     print(f"| {' | '.join(_HEADER)} |\n|{'---|' * len(_HEADER)}", flush=True)
     for row in rows(options, learned_from):
+        if not any(part in row.name for part in options.only):
+            continue
         with redirect_stdout(sys.stderr):  # what recipes say on the way
             found = [measure(row.make, seed, measured_on, options) for seed in options.seeds]
         top1, seconds = zip(*found, strict=True)
