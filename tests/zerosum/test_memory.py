@@ -47,5 +47,5 @@ Match(game, Simultaneous(), 4000, criterion, measure=lambda: {"w": two.weight.me
 def test_four_thousand_rounds_take_no_more_memory_than_a_thousand(tmp_path):
     result = subprocess.run([sys.executable, "-c", PROGRAM, tmp_path], capture_output=True, text=True, check=True)
     early, late = map(int, result.stderr.split())
-    assert late <= 1.02 * early
+    assert late <= 1.03 * early
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 4001
