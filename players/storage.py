@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import nn
 
 from zerosum.players.architectures import Architecture
@@ -19,6 +19,7 @@ from zerosum.players.spaces import InputSpace, say_space
 
 QUANTIZED = "quantized.safetensors"
 _KEY = "zerosum.quantized"
+_LARGEST_HEADER = 100_000_000  # bytes, as the format has it
 
 
 class Description(NamedTuple):
@@ -88,9 +89,9 @@ def load_described(
 ) -> tuple[nn.Module, Description]:
     """:func:`load_quantized`, and what the network is of."""
     path = Path(path)
-    with _opened(path) as file:
-        description = _description(file)
-        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    description = read_description(path)
+    with _reading(path):
+        state = load(path.read_bytes())
     if into is None:
         _check_trusted(path, description.architecture, trust)
     try:
@@ -110,23 +111,32 @@ def read_description(path: str | Path) -> Description:
         FileNotFoundError: no such file.
         ValueError: damaged, or not written by :func:`save_quantized`.
     """
-    with _opened(Path(path)) as file:
-        return _description(file)
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    with _reading(path):
+        return _description(json.loads(_header(path)["__metadata__"][_KEY]))
+
+
+def _header(path: Path) -> dict[str, Any]:
+    """What a safetensors file begins with. The library's own reader takes no path that is not UTF-8."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _LARGEST_HEADER:
+            raise ValueError(f"a header of {size} bytes")
+        found: dict[str, Any] = json.loads(file.read(size))
+        return found
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            yield file
+        yield
     except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not a quantized network that zerosum saved ({error})") from error
 
 
-def _description(file: Any) -> Description:
-    found = json.loads((file.metadata() or {})[_KEY])
+def _description(found: Mapping[str, Any]) -> Description:
     space, names = found["space"], found["class_names"]
     return Description(
         Architecture(**found["architecture"]),

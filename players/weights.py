@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 from timm.models import clean_state_dict
 from torch import Tensor
 
@@ -69,7 +69,7 @@ def read_state(path: Path, names: Collection[str], key: str | None = None) -> tu
     """
     try:
         if path.suffix == ".safetensors":
-            content: Any = load_file(path)
+            content: Any = load(path.read_bytes())  # by its path, only one that is UTF-8
         else:
             with torch.serialization.safe_globals([argparse.Namespace]):  # the options in a checkpoint of timm's
                 content = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,6 +1,7 @@
 """Checkpoints as they are found: in mappings, in wrappers, of several networks, of other shapes."""
 
 import argparse
+import os
 import warnings
 
 import pytest
@@ -38,6 +39,17 @@ def load(path, content, **options):
 
 def same(loaded, network):
     return all(torch.equal(a, b) for a, b in zip(loaded.parameters(), network.parameters(), strict=True))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="paths are bytes")
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_path_may_be_no_utf_8(tmp_path, network, suffix):
+    path = tmp_path / os.fsdecode(b"\xff" + suffix.encode())
+    torch.save(network.state_dict(), written := tmp_path / "written.pth")
+    if suffix == ".safetensors":
+        save_file(network.state_dict(), written := tmp_path / "written.safetensors")
+    written.rename(path)
+    assert same(load_backbone(NAME, path), network)
 
 
 @pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict", "net", "network", "weights", "ema", "any"])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import zerosum
 from tests.processes import context, finish, start
 from zerosum.runs import checkpoints, compare, report, run_folder
 from zerosum.runs.recipe import Recipe
@@ -197,6 +198,7 @@ def test_class_folders_whose_names_are_no_utf_8(tmp_path, capsys):
     options = ["--rounds", "4", "--warmup", "1", "--calibration", "1", "--batch-size", "4", "--block-steps", "0"]
     assert main(["adasg", *options, "--data", str(tmp_path / "data"), "--out", str(run)]) == 0
     assert r"\udcff[b]0" in (run / "classes.csv").read_text(encoding="utf-8")
+    assert zerosum.load(run) is not None
     assert report.main([str(run)]) == 0
     assert (run / "report.html").read_text(encoding="utf-8")
     assert compare.main([str(run), "--out", str(tmp_path / "out")]) == 0

@@ -51,6 +51,7 @@ def test_blocks_may_be_reconstructed_first_and_networks_have_no_batchnorm(name, 
     assert summary["rounds"] == 4 + 5
 
 
+@pytest.mark.slow
 def test_gdfq_wins_back_more_than_chance(tmp_path):
     """One standard error is 2 points."""
     options = ["--rounds", "120", "--warmup", "40", "--device", "cpu", "--out", str(tmp_path / "run")]
