@@ -92,7 +92,8 @@ class Scene:
         Raises:
             ValueError: no block of the network gives anything that has places in the image.
         """
-        names = modules_of(self.pair.teacher, find_blocks(self.pair.teacher, self.pair.space).blocks)
+        found = self.reconstruction or find_blocks(self.pair.teacher, self.pair.space)
+        names = modules_of(self.pair.teacher, found.blocks)
         self._inside = tuple(BlockTaps(network, names) for network in (self.pair.teacher, self.pair.student))
         self._inside[0].listen()
         probe(self.pair.teacher, self.pair.space)
