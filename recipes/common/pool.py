@@ -1,24 +1,31 @@
 """Images that are made first and then kept, and a pair in front of them."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from zerosum import Game, Player, Response
+from zerosum.players.crops import cropped, random_crops
 from zerosum.players.spaces import image_moments
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.prior import Prior
 from zerosum.recipes.common.scene import Scene
+from zerosum.recipes.common.source import Source
+
+
+class Labelled(NamedTuple):
+    """Images (N, channels, height, width) in normalised input space, and their classes, (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
 
 
 class Pixels(nn.Module):
     """The images themselves, (N, channels, height, width), as a source: its parameters, shown some at a time.
 
     Attributes:
-        classes: (N,) int64, what a network takes each for, where :meth:`put` was told.
+        classes: (N,) int64, of each; 0 as long as nobody has said.
     """
 
     classes: Tensor
@@ -34,12 +41,10 @@ class Pixels(nn.Module):
         return self
 
     @torch.no_grad()
-    def put(self, place: int, images: Tensor, network: nn.Module) -> None:
-        """These in place of those from an index on, and what the network takes them for."""
-        for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size]
-            chosen = slice(place + start, place + start + len(batch))
-            self.values[chosen], self.classes[chosen] = batch, network(batch).argmax(dim=1)
+    def put(self, place: int, made: Labelled) -> None:
+        """These in place of those from an index on."""
+        chosen = slice(place, place + len(made.images))
+        self.values[chosen], self.classes[chosen] = made
 
     def sample(self) -> Tensor:
         """Indices of a batch, none twice; of all images, where there are no more."""
@@ -55,23 +60,61 @@ class Pixels(nn.Module):
         return torch.arange(count, device=self.values.device) % len(self.values)
 
 
+class Crops:
+    """A source of which random parts are shown, enlarged (:func:`zerosum.players.crops.random_crops`).
+
+    Args:
+        least: share of an image that is shown of it.
+        share: of the images, those of which a part is shown.
+    """
+
+    def __init__(self, source: Source, least: float, share: float = 1.0) -> None:
+        self.source, self.least, self.share, self.module = source, least, share, source.module
+
+    def sample(self) -> tuple[Any, Tensor]:
+        drawn = self.source.sample()
+        labels = self.source.labels(drawn)
+        return drawn, random_crops(len(labels), self.least, self.share, labels.device)
+
+    def images(self, drawn: tuple[Any, Tensor]) -> Tensor:
+        return cropped(self.source.images(drawn[0]), drawn[1])
+
+    def labels(self, drawn: tuple[Any, Tensor]) -> Tensor:
+        return self.source.labels(drawn[0])
+
+    def shown(self, count: int, seed: int) -> tuple[Any, Tensor]:
+        drawn = self.source.shown(count, seed)
+        device = self.source.labels(drawn).device
+        return drawn, torch.eye(2, 3, device=device).expand(count, 2, 3)  # whole
+
+
 class PoolScene(Scene):
-    """A pair in front of images that are kept, in which Q answers, all its blocks once in each round of the plan, and
-    nobody else moves; what comes of the last block is what is kept. The plan has no warm-up."""
+    """A pair in front of images that are kept, where Q alone moves. The plan has no warm-up, and Q is kept as it was
+    last.
 
-    source: Pixels
+    Args:
+        pixels: all images.
+        source: shows them; default: ``pixels``, as they are.
+    """
 
-    def __init__(self, pair: Pair, source: Pixels, prior: Prior, config: DataFreeOptions) -> None:
-        super().__init__(pair, source, prior, config)
+    def __init__(
+        self, pair: Pair, pixels: Pixels, prior: Prior, config: DataFreeOptions, source: Source | None = None
+    ) -> None:
+        self.pixels = pixels
+        super().__init__(pair, pixels if source is None else source, prior, config)
         self.held_out = None
 
     @torch.no_grad()
     def pool(self) -> Tensor:
         """All images, in random order."""
-        return self.source.images(torch.randperm(len(self.source.values), device=self.pair.device))
+        return self.pixels.images(torch.randperm(len(self.pixels.values), device=self.pair.device))
 
     def _share_of(self, count: int) -> int:
         return 0  # nothing is made beside what is kept
+
+
+class AnsweringScene(PoolScene):
+    """The same, in which Q answers, all its blocks once in each round of the plan, and takes no other step."""
 
     @property
     def answers(self) -> tuple[range, ...]:
@@ -91,11 +134,7 @@ def noise(count: int, pair: Pair) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def filling(pool: Pixels, way: Callable[[int], Tensor], at_once: int, network: nn.Module) -> Response:
-    """A response for :class:`zerosum.Responding` that fills a pool by ``way(count)``, ``at_once`` images a round."""
-
-    def respond(game: Game[Any], player: Player) -> None:
-        place = game.round * at_once
-        pool.put(place, way(min(at_once, len(pool.values) - place)), network)
-
-    return respond
+@torch.no_grad()
+def answered(images: Tensor, pair: Pair, batch_size: int) -> Labelled:
+    """Images with what P takes them for, found so many at a time."""
+    return Labelled(images, torch.cat([pair.teacher(batch).argmax(dim=1) for batch in torch.split(images, batch_size)]))

@@ -1,10 +1,10 @@
 """A pair in front of images: one play, and the two players of most methods."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,24 +21,13 @@ from zerosum.players.probe import probe
 from zerosum.recipes.common.held_out import HeldOut
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
+from zerosum.recipes.common.play import Play
 from zerosum.recipes.common.prior import PatchPrior, Prior
 from zerosum.recipes.common.reconstruction import Reconstruction
 from zerosum.recipes.common.rehearsal import Rehearsal
 from zerosum.recipes.common.source import Source
 
 _HELD_OUT = 0.25  # images, as a share of the pool
-
-
-class Play(NamedTuple):
-    """One evaluation: labels (N,), or probabilities of classes (N, C), as the source has them; logits (N, C) of P and
-    Q; what the prior took of P; and, where that is asked for, what blocks of P and of Q give."""
-
-    labels: Tensor
-    p: Tensor
-    q: Tensor
-    seen: Any
-    p_features: Sequence[Tensor] = ()
-    q_features: Sequence[Tensor] = ()
 
 
 class Scene:
@@ -78,13 +67,18 @@ class Scene:
 
     def play(self, drawn: Any) -> Play:
         """What was drawn as images, seen by both networks."""
-        with self._arithmetic():
+        with self.arithmetic():
             images = self._images(drawn)
+        return self.see(images, self.source.labels(drawn))
+
+    def see(self, images: Tensor, labels: Tensor) -> Play:
+        """Any images, seen by both networks."""
+        with self.arithmetic():
             for taps in self._inside:
                 taps.listen()
             p, q = self._teach(images), self.pair.student(images)
         inside = ([_wide(features) for features in taps.take()] for taps in self._inside)
-        return Play(self.source.labels(drawn), _wide(p), _wide(q), self.prior.take(), *inside)
+        return Play(images, labels, _wide(p), _wide(q), self.prior.take(), *inside)
 
     def look_inside(self) -> None:
         """From now on a play has what blocks of P and of Q give.
@@ -109,7 +103,7 @@ class Scene:
         reconstructed, on images as they are then."""
         count, batch_size = self.config.calibration, self.config.batch_size
         made: Iterator[Tensor] = (self.source.images(self.source.sample()) for _ in range(count))
-        with ExitStack() as changed, self._arithmetic():
+        with ExitStack() as changed, self.arithmetic():
             if self.reconstruction is not None:
                 images = self.pool()
                 changed.enter_context(AlignedMoments(self.pair.teacher, images).of(self.pair.student))
@@ -195,7 +189,7 @@ class Scene:
         if self.reconstruction is None or not (self._share_of(self.plan.pool) or self._drifts):
             return {}
         learned = self._procedural[: self._share_of(self.plan.pool)]
-        self.rehearsal = Rehearsal(self.pair, learned, self.config.batch_size, self._arithmetic)
+        self.rehearsal = Rehearsal(self.pair, learned, self.config.batch_size, self.arithmetic)
         self.rehearsal.put(self._made(self.plan.pool - len(learned) if self._drifts else 0))
         return {"rehearsal": self.rehearsal.term(loss)}
 
@@ -235,7 +229,8 @@ class Scene:
             growth_limit=10,  # it starts trained
         )
 
-    def _arithmetic(self) -> torch.autocast:
+    def arithmetic(self) -> torch.autocast:
+        """In which networks compute while they play."""
         return torch.autocast(self.pair.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
 

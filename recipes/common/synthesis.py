@@ -1,6 +1,7 @@
 """Images made for a network alone, as the methods that play no game make theirs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +16,12 @@ from zerosum.players import InputSpace, batchnorm_layers
 from zerosum.players.generator import generator_of
 from zerosum.players.swing import swinging
 from zerosum.recipes.common.pair import Pair
-from zerosum.recipes.common.pool import Pixels, noise
+from zerosum.recipes.common.pool import Labelled, Pixels, answered, noise
 from zerosum.recipes.common.prior import BatchNormPrior, Moments, PatchPrior, Prior
 from zerosum.recipes.common.source import Generated, Source
 
-Way = Callable[[int], Tensor]
-"""So many images, made anew."""
+Way = Callable[[int], Labelled]
+"""So many images, made anew; where nobody asked for classes, with what P takes them for."""
 _LATENTS = 256  # dimensions
 
 
@@ -71,33 +72,54 @@ class Seen(NamedTuple):
 
 
 class Synthesis:
-    """Makes images that P takes for its own, each ``way`` from a fresh start at every call: so many of them, (count,
-    channels, height, width) in normalised input space.
+    """Makes images that P takes for its own, each way from a fresh start at every call: so many of them.
 
     Pixels and latents are published with step sizes that wait for the loss to stand still; here these fall along a
     cosine, to 0 with the last round.
 
     Args:
-        rounds: of each call; published: 500 for pixels, 4,000 for latents.
+        rounds: of each call; published: 500 to 1,000 for pixels, 4,000 for latents.
         batch_size: images a round of the generator; pixels and latents see all of theirs in each.
+        arithmetic: in which networks compute.
     """
 
-    def __init__(self, pair: Pair, prior: Prior, rounds: int, batch_size: int) -> None:
+    def __init__(
+        self,
+        pair: Pair,
+        prior: Prior,
+        rounds: int,
+        batch_size: int,
+        arithmetic: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
         self.pair, self.prior, self.rounds, self.batch_size = pair, prior, rounds, batch_size
+        self.arithmetic = arithmetic
         self.ways: dict[str, Way] = {
             "generator": self.generator,
             "pixels": self.pixels,
             "latents": self.latents,
         }
 
-    def pixels(self, count: int) -> Tensor:
+    def pixels(self, count: int) -> Labelled:
         """Pixels, from noise (ZeroQ, Cai et al., CVPR 2020; moments of a batch, not of each image)."""
         source = Pixels(noise(count, self.pair), count)
-        adam = Adam(source.parameters(), 0.5)
-        self._play(source, [adam], [CosineAnnealingLR(adam, self.rounds)], {"input_moments": _of_input})
-        return source.values.detach()
+        self._move(source, source, {"input_moments": _of_input})
+        return self._answered(source.values.detach())
 
-    def latents(self, count: int) -> Tensor:
+    def labelled(
+        self, count: int, terms: Mapping[str, Term], shown: Callable[[Pixels], Source] = lambda pixels: pixels
+    ) -> Labelled:
+        """Pixels, from noise, each for a random class; ``terms`` beside the prior say what is to come of it, and
+        ``shown`` how P sees them."""
+        source = Pixels(noise(count, self.pair), count)
+        source.classes.random_(self.pair.classes)
+        self._move(source, shown(source), terms)
+        return Labelled(source.values.detach(), source.classes)
+
+    def _move(self, pixels: Pixels, source: Source, terms: Mapping[str, Term]) -> None:
+        adam = Adam(pixels.parameters(), 0.5)
+        self._play(source, [adam], [CosineAnnealingLR(adam, self.rounds)], terms)
+
+    def latents(self, count: int) -> Labelled:
         """Latents and a generator, while P swings (Genie-D, Jeon et al., CVPR 2023)."""
         source = Latents(count, self.pair.space, self.pair.device)
         adams = Adam([source.values], 0.1), Adam(source.generator.parameters(), 0.01)
@@ -105,9 +127,9 @@ class Synthesis:
         with swinging(self.pair.teacher):
             self._play(source, adams, schedules, {"input_moments": _of_input})
         with torch.no_grad():
-            return source.images(torch.arange(count, device=self.pair.device))
+            return self._answered(source.images(torch.arange(count, device=self.pair.device)))
 
-    def generator(self, count: int) -> Tensor:
+    def generator(self, count: int) -> Labelled:
         """A generator of whatever latents and labels, which P is to see (GDFQ, Xu et al., ECCV 2020)."""
         pair = self.pair
         generator = generator_of(pair.space, pair.classes)
@@ -116,14 +138,23 @@ class Synthesis:
         self._play(source, [adam], [], {"class": lambda seen: F.cross_entropy(seen.logits, seen.labels)})
         with torch.no_grad():
             batches = [source.images(source.sample()) for _ in range(0, count, self.batch_size)]
-        return torch.cat(batches)[:count]
+        return self._answered(torch.cat(batches)[:count])
+
+    def _answered(self, images: Tensor) -> Labelled:
+        return answered(images, self.pair, self.batch_size)
 
     def _play(
-        self, source: Source, optimizers: Sequence[Optimizer], schedules: Sequence[LRScheduler], terms: dict[str, Term]
+        self,
+        source: Source,
+        optimizers: Sequence[Optimizer],
+        schedules: Sequence[LRScheduler],
+        terms: Mapping[str, Term],
     ) -> None:
         def play(drawn: Any) -> Seen:
-            images = source.images(drawn)
-            return Seen(images, source.labels(drawn), self.pair.teacher(images), self.prior.take())
+            with self.arithmetic():
+                images = source.images(drawn)
+                logits = self.pair.teacher(images).float()
+            return Seen(images, source.labels(drawn), logits, self.prior.take())
 
         terms = {self.prior.name: lambda seen: self.prior.loss(seen.taken), **terms}
         player = Player("images", source.module, optimizers, "minimize", terms=terms, schedule=schedules)

@@ -15,7 +15,7 @@ from zerosum.players import Bits, load_backbone
 from zerosum.players.swing import swinging
 from zerosum.recipes import reconstruction
 from zerosum.recipes.common.pair import Pair
-from zerosum.recipes.common.pool import Pixels, noise
+from zerosum.recipes.common.pool import Crops, Pixels, answered, noise
 from zerosum.recipes.common.prior import BatchNormPrior
 from zerosum.recipes.common.synthesis import DeviationPrior, Latents, Synthesis, input_moments, synthesis_prior
 from zerosum.runs.run import main
@@ -145,7 +145,8 @@ def test_swing_moves_by_a_pixel_and_reflects():
 
 def test_latents_and_their_generator_begin_anew(pair):
     synthesis = Synthesis(pair, synthesis_prior(pair.teacher), rounds=3, batch_size=8)
-    one, two = synthesis.latents(6), synthesis.latents(6)
+    (one, seen), (two, _) = synthesis.latents(6), synthesis.latents(6)
+    assert torch.equal(seen, pair.teacher(one).argmax(dim=1))
     assert one.shape == two.shape == (6, 1, 8, 8)
     assert not torch.allclose(one, two, atol=0.1)
     assert not one.requires_grad
@@ -164,7 +165,7 @@ def test_images_are_closer_to_what_batchnorm_remembers(pair):
             pair.teacher(images)
             return prior.loss(prior.take()).item()
 
-    assert distance(synthesis.pixels(32)) < 0.1 * distance(noise(32, pair))
+    assert distance(synthesis.pixels(32).images) < 0.1 * distance(noise(32, pair))
 
 
 def test_deviations_by_hand(pair):
@@ -187,8 +188,28 @@ def test_moments_of_each_image_by_hand():
 
 def test_a_pool_shows_no_image_twice_in_a_batch(pair):
     pool = Pixels(noise(20, pair), 8)
-    pool.put(4, images := torch.randn(10, 1, 8, 8), pair.teacher)
+    pool.put(4, answered(images := torch.randn(10, 1, 8, 8), pair, 3))
     assert torch.equal(pool.images(torch.arange(4, 14)), images)
     assert torch.equal(pool.labels(torch.arange(4, 14)), pair.teacher(images).argmax(dim=1))
     drawn = pool.sample()
     assert len(drawn) == len(set(drawn.tolist())) == 8
+
+
+def test_crops_show_parts_and_are_labelled_as_what_they_are_of(pair):
+    pool = Pixels(noise(20, pair), 8)
+    pool.put(0, answered(pool.values.detach(), pair, 20))
+    source = Crops(pool, 0.5)
+    drawn = source.sample()
+    assert torch.equal(source.labels(drawn), pool.labels(drawn[0]))
+    assert source.images(drawn).shape == (8, 1, 8, 8)
+    assert not torch.equal(source.images(drawn), pool.images(drawn[0]))
+    torch.testing.assert_close(source.images(drawn), source.images(drawn))  # all chance is in what was drawn
+    shown = source.images(source.shown(5, 0))
+    torch.testing.assert_close(shown, pool.images(torch.arange(5)))
+
+
+def test_pixels_for_classes_are_what_the_terms_ask_for(pair):
+    synthesis = Synthesis(pair, synthesis_prior(pair.teacher), rounds=60, batch_size=8)
+    made = synthesis.labelled(40, {"class": lambda seen: 10 * nn.functional.cross_entropy(seen.logits, seen.labels)})
+    assert len(set(made.labels.tolist())) > 5
+    assert (pair.teacher(made.images).argmax(dim=1) == made.labels).float().mean() > 0.9
