@@ -19,16 +19,20 @@ from zerosum.objectives.distillation import (
     target_probability_loss,
 )
 from zerosum.objectives.features import (
+    activation_map_loss,
     attention_divergence,
     channel_attention,
+    class_activation_map,
     feature_alignment,
     relation_loss,
     spatial_attention,
 )
+from zerosum.objectives.images import cosine_margin, low_pass, total_variation
 from zerosum.objectives.patches import patch_entropy_loss, patch_similarity_entropy
 from zerosum.objectives.statistics import bn_alignment
 
 __all__ = [
+    "activation_map_loss",
     "adaptability",
     "adaptability_band",
     "agreement",
@@ -37,6 +41,8 @@ __all__ = [
     "bn_alignment",
     "calibration_loss",
     "channel_attention",
+    "class_activation_map",
+    "cosine_margin",
     "disagreement",
     "disagreement_loss",
     "distillation_loss",
@@ -44,6 +50,7 @@ __all__ = [
     "feature_alignment",
     "focal_loss",
     "half_variance",
+    "low_pass",
     "normalized_entropy",
     "patch_entropy_loss",
     "patch_similarity_entropy",
@@ -51,4 +58,5 @@ __all__ = [
     "selective_cross_entropy",
     "spatial_attention",
     "target_probability_loss",
+    "total_variation",
 ]

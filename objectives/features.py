@@ -63,6 +63,35 @@ def relation_loss(p: Sequence[Tensor], q: Sequence[Tensor]) -> Tensor:
     return torch.stack([F.l1_loss(of_q, of_p) for pair in pairs for of_p, of_q in pair]).sum()
 
 
+def class_activation_map(features: Tensor, logits: Tensor) -> Tensor:
+    """(N, height, width) in 0 to 1: where a network sees the class that it believes in most (Grad-CAM; as SynQ has it).
+
+    ``relu(sum_k a_k A_k)`` of features A, from each image's least value to its greatest; a map that is the same
+    everywhere is 0. ``a_k``, the mean over places of the top logit's derivative with respect to ``A_k``, at least
+    1e-10, is detached: the gradient is of first order. Two networks' maps have one size, so that nothing is upsampled.
+
+    Args:
+        features: what the logits (N, C) were computed from, in their graph, which stays.
+
+    Raises:
+        RuntimeError: the logits' graph does not have the features. Of a frozen network, it has none unless its images
+            require a gradient.
+    """
+    top = F.one_hot(logits.argmax(dim=1), logits.shape[1]).to(logits.dtype)
+    (slopes,) = torch.autograd.grad(logits, features, top, retain_graph=True)
+    weights = slopes.mean(dim=(2, 3), keepdim=True).clamp(min=1e-10)
+    seen = F.relu((weights * features).sum(dim=1))
+    lowest, highest = seen.amin(dim=(1, 2), keepdim=True), seen.amax(dim=(1, 2), keepdim=True)
+    span = highest - lowest
+    return (seen - lowest) / torch.where(span > 0, span, torch.ones_like(span))
+
+
+def activation_map_loss(p_features: Tensor, p: Tensor, q_features: Tensor, q: Tensor) -> Tensor:
+    """Scalar in [0, 1]: mean squared difference of :func:`class_activation_map` of P and of Q, each of its own top
+    class; of one block's features and the logits (N, C) (SynQ, ICLR 2025)."""
+    return F.mse_loss(class_activation_map(q_features, q), class_activation_map(p_features, p).detach())
+
+
 def _relations(features: Tensor) -> tuple[Tensor, Tensor]:
     x = rearrange(F.normalize(features, dim=1), "n c h w -> n c (h w)")
     places, channels = x.mT, x @ x.mT
