@@ -16,6 +16,7 @@ from zerosum.objectives import (
     calibration_loss,
     disagreement,
     disagreement_loss,
+    distillation_loss,
     entropy,
     half_variance,
     normalized_entropy,
@@ -190,3 +191,21 @@ def test_the_losses_of_data_free_quantization_go_to_half_the_variance(pair, shif
     torch.testing.assert_close(temperature**2 * divergence.sum(1), expected, atol=1e-6, rtol=1e-2)
     entropies = calibration_loss(p, q, temperature) + temperature**2 * math.log(classes)
     torch.testing.assert_close(entropies, expected.mean(), atol=1e-6, rtol=1e-2)
+
+
+def spread(x):
+    return (x.amax(1) - x.amin(1)).max()
+
+
+@given(pairs(max_samples=1, max_scale=10.0), st.sampled_from([1.0, 5.0, 20.0, 100.0]))
+def test_how_far_they_are_from_half_the_variance_at_a_temperature(pair, temperature):
+    """Each is that of δ over classes with weights between p's and q's, or δ's and none, softened: within a factor
+    exp(R / T) of the plain one, with R the spread of those logits. At T 20, within 1 % where they spread over 0.2."""
+    p, q, _ = pair
+    plain, classes = half_variance(p, q).mean(), p.shape[1]
+    divergence = distillation_loss(p, q, temperature)
+    entropies = calibration_loss(p, q, temperature) + temperature**2 * math.log(classes)
+    for found, reach in ((divergence, max(spread(p), spread(q))), (entropies, spread(p - q))):
+        factor = torch.exp(reach / temperature)
+        rounding = 1e-12 * temperature**2 * math.log(classes)
+        assert plain / factor * (1 - 1e-9) - rounding <= found <= plain * factor * (1 + 1e-9) + rounding

@@ -2,9 +2,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from tests.strategies import normal, seeds
 from zerosum.objectives import bn_alignment
+from zerosum.recipes.common.prior import BatchNormPrior
+from zerosum.recipes.common.synthesis import DeviationPrior
 
 
 @st.composite
@@ -51,3 +54,21 @@ def test_layers_have_to_match():
         bn_alignment([], [])
     with pytest.raises(ValueError, match="1 of the batch and 2 running"):
         bn_alignment(one, one * 2)
+
+
+@pytest.mark.parametrize("form", [BatchNormPrior, DeviationPrior])
+def test_of_data_such_as_the_network_has_seen_it_goes_to_zero_with_their_number(form):
+    """Of means and variances, and of means and deviations summed over layers."""
+    layers = [nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, momentum=None), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.BatchNorm2d(4, momentum=None))
+    prior = form(network)
+
+    def found(count):
+        network(1 + 2 * torch.randn(count, 2, 8, 8))
+        return prior.loss(prior.take()).item()
+
+    with torch.no_grad():
+        for _ in range(20):
+            network.train()(1 + 2 * torch.randn(1000, 2, 8, 8))
+        network.eval()
+        assert found(5000) < min(1e-3, found(5) / 20)
