@@ -2,7 +2,7 @@
 
 from zerosum.players.architectures import Architecture, arguments_of
 from zerosum.players.backbones import Backbone, find_backbone, load_backbone
-from zerosum.players.data import batch_that_fits, load_data, number_of_classes
+from zerosum.players.data import batch_that_fits, load_data, number_of_classes, own_data
 from zerosum.players.examination import CLASSES, Examination, accuracy, percent, predict, report
 from zerosum.players.generator import ConditionalGenerator
 from zerosum.players.pictures import draw_samples
@@ -66,6 +66,7 @@ __all__ = [
     "load_data",
     "load_quantized",
     "number_of_classes",
+    "own_data",
     "percent",
     "predict",
     "progress",

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from zerosum.players.backbones import InputSpace
 from zerosum.players.blocks import Block
+from zerosum.players.quantization.precision import quantizable_layers
+from zerosum.players.quantization.tracing import find_ends
 from zerosum.players.statistics import Taps
 
 
@@ -46,16 +50,46 @@ class BlockTaps(Taps):
         return taken
 
     def _tap(self, place: int) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
+            given = output
             if self.listening and isinstance(output, Tensor):
+                output = output.to(torch.promote_types(output.dtype, torch.float32))
+                given = output.to(given.dtype)  # what follows is computed from what is taken
                 if output.ndim == 3:
                     output = rearrange(output[:, self._prefix :], "n t c -> n c t 1")
                 elif output.ndim == 4 and self._channels_last and not isinstance(module, nn.Conv2d):
                     output = rearrange(output, "n h w c -> n c h w")
                 if output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
                     self._features[place] = output
+            return given
 
         return hook
+
+
+class HeadTap(Taps):
+    """A tap on what enters the last layer of a network that has weights to quantize: while it is open, the features of
+    the newest forward pass, (N, D), in the graph.
+
+    Args:
+        space: what the network takes.
+    """
+
+    features: Tensor
+
+    def __init__(self, network: nn.Module, space: InputSpace) -> None:
+        super().__init__()
+        head = find_ends(network, quantizable_layers(network), space).last
+        self._layer = network.get_submodule(head)
+
+    def __enter__(self) -> "HeadTap":
+        self._handles.append(self._layer.register_forward_pre_hook(self._tap))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+    def _tap(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self.features = args[0].flatten(1)
 
 
 def modules_of(network: nn.Module, blocks: Sequence[Block]) -> list[list[str]]:

@@ -18,7 +18,7 @@ from zerosum.players.leaves import dead_leaves
 from zerosum.recipes.common.data_free import ImagesFirst, Pair, Play, Subject, pair_of
 from zerosum.recipes.common.images_first import images_first
 from zerosum.recipes.common.pool import AnsweringScene, Pixels, answered, noise
-from zerosum.recipes.common.synthesis import Synthesis, synthesis_prior
+from zerosum.recipes.common.synthesis import synthesis_of, synthesis_prior
 from zerosum.runs import Experiment
 
 Images = Literal["leaves", "noise", "generator", "pixels", "latents"]
@@ -55,11 +55,12 @@ def experiment_on(images: torch.Tensor, pair: Pair, config: Config) -> Experimen
     pixels = Pixels(images.to(pair.device, memory_format=torch.channels_last), config.batch_size)
     pixels.put(0, answered(pixels.values.detach(), pair, config.batch_size))
     scene = AnsweringScene(pair, pixels, synthesis_prior(pair.teacher), config)
-    synthesis = Synthesis(pair, scene.prior, config.synthesis_rounds, config.batch_size, scene.arithmetic)
-
-    def game() -> Game[Play]:
-        quantized = scene.quantized(lambda play: calibration_loss(play.p, play.q))  # it answers, and never steps
-        return Game((quantized,), scene.play, sample=scene.source.sample)
-
     at_once = None if config.images == "generator" else config.synthesis_images
-    return images_first(scene, "reconstruction", game, synthesis.ways.get(config.images), at_once)
+    way = synthesis_of(scene, config).ways.get(config.images)
+    return images_first(scene, "reconstruction", lambda: answering(scene), way, at_once)
+
+
+def answering(scene: AnsweringScene) -> Game[Play]:
+    """Q's alone, in which it answers, and never steps."""
+    quantized = scene.quantized(lambda play: calibration_loss(play.p, play.q))
+    return Game((quantized,), scene.play, sample=scene.source.sample)

@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
 
-from zerosum.players.data import load_data
+from zerosum.players.data import load_data, own_data
 from zerosum.players.export.program import float_twin, integer_network, trace
 from zerosum.players.quantization import Scheme
 from zerosum.players.storage import QUANTIZED, Description, load_described
@@ -133,7 +133,7 @@ def images_to_compare(folder: Path, check: str | None, network: nn.Module) -> tu
     if check is not None:
         return load_data(check, network), check
     run = _options_of_run(folder)
-    source = "digits" if run.get("data") is None and run.get("backbone") == "digits_resnet8" else run.get("data")
+    source = run["data"] if run.get("data") is not None else own_data(run.get("backbone"))
     if source is None:
         return None, "random images"
     try:

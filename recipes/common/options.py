@@ -45,7 +45,8 @@ class DataFreeOptions(Options):
     data: str | None = None
     """Real images, for measuring only: "digits"; a folder with one folder a class, named by the classes' indices, the
     network's own names for them or ImageNet's WordNet ids, or else in natural order; or a data set by timm's name for
-    it, such as torch/cifar10, hfds/NAME, wds/NAME. Default: none; for the default network, its held-out digits."""
+    it, such as torch/cifar10, hfds/NAME, wds/NAME. Default: none; for digits_resnet8 and digits_vit, their held-out
+    digits."""
     data_root: str | None = None
     """Of a data set by name: the folder that it lies in, or is to be cached in."""
     data_split: str = "validation"
@@ -220,6 +221,8 @@ class ImagesFirst(DataFreeOptions):
 class LearningFromPool(AsPublished, ImagesFirst):
     """What those have in which Q then learns from these images, all of it at once."""
 
+    synthesis_rounds: int = 200
+    """Rounds in which images are optimized, those that are made at a time. Published: 1,000."""
     block_steps: int | None = 0
     """Steps of each block's reconstruction on the images, before Q learns from them; 0, as published, leaves it out."""
     rounds: int | None = None

@@ -9,7 +9,7 @@ from torch import nn
 from zerosum import players
 from zerosum.players import Architecture, Bits, InputSpace, Scheme
 from zerosum.randomness import seed_all
-from zerosum.recipes.common.options import DEFAULT_BACKBONE, DataFreeOptions
+from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.subject import Data, Subject
 
 
@@ -74,8 +74,7 @@ def pair_of(config: DataFreeOptions, subject: Subject | None = None) -> Pair:
 def examination_of(pair: Pair, config: DataFreeOptions) -> players.Examination | None:
     """What measures the pair on the data that are asked for, P now; None where there are none."""
     source: Data | None = pair.data if pair.data is not None else config.data
-    if source is None and config.backbone == DEFAULT_BACKBONE:
-        source = "digits"
+    source = source if source is not None else players.own_data(config.backbone)
     if source is None:
         return None
     loader = players.load_data(

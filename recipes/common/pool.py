@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from zerosum.players.crops import cropped, random_crops
 from zerosum.players.spaces import image_moments
-from zerosum.recipes.common.options import DataFreeOptions
+from zerosum.recipes.common.options import DataFreeOptions, LearningFromPool
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.prior import Prior
 from zerosum.recipes.common.scene import Scene
@@ -26,14 +26,17 @@ class Pixels(nn.Module):
 
     Attributes:
         classes: (N,) int64, of each; 0 as long as nobody has said.
+        there: (N,) bool, whether it has been put into its place.
     """
 
     classes: Tensor
+    there: Tensor
 
     def __init__(self, values: Tensor, batch_size: int) -> None:
         super().__init__()
         self.values = nn.Parameter(values)
         self.register_buffer("classes", torch.zeros(len(values), dtype=torch.int64, device=values.device))
+        self.register_buffer("there", torch.zeros_like(self.classes, dtype=torch.bool))
         self.batch_size = batch_size
 
     @property
@@ -44,7 +47,7 @@ class Pixels(nn.Module):
     def put(self, place: int, made: Labelled) -> None:
         """These in place of those from an index on."""
         chosen = slice(place, place + len(made.images))
-        self.values[chosen], self.classes[chosen] = made
+        self.values[chosen], self.classes[chosen], self.there[chosen] = *made, True
 
     def sample(self) -> Tensor:
         """Indices of a batch, none twice; of all images, where there are no more."""
@@ -111,6 +114,12 @@ class PoolScene(Scene):
 
     def _share_of(self, count: int) -> int:
         return 0  # nothing is made beside what is kept
+
+
+def pool_scene(pair: Pair, prior: Prior, config: LearningFromPool) -> PoolScene:
+    """Before its images are made: noise."""
+    pixels = Pixels(noise(config.plan(pair.teacher, pair.space).pool, pair), config.batch_size)
+    return PoolScene(pair, pixels, prior, config, Crops(pixels, config.crop) if config.crop < 1 else pixels)
 
 
 class AnsweringScene(PoolScene):

@@ -15,8 +15,9 @@ from zerosum.objectives import bn_alignment
 from zerosum.players import InputSpace, batchnorm_layers
 from zerosum.players.generator import generator_of
 from zerosum.players.swing import swinging
+from zerosum.recipes.common.options import ImagesFirst
 from zerosum.recipes.common.pair import Pair
-from zerosum.recipes.common.pool import Labelled, Pixels, answered, noise
+from zerosum.recipes.common.pool import Labelled, Pixels, PoolScene, answered, noise
 from zerosum.recipes.common.prior import BatchNormPrior, Moments, PatchPrior, Prior
 from zerosum.recipes.common.source import Generated, Source
 
@@ -159,6 +160,11 @@ class Synthesis:
         terms = {self.prior.name: lambda seen: self.prior.loss(seen.taken), **terms}
         player = Player("images", source.module, optimizers, "minimize", terms=terms, schedule=schedules)
         Match(Game((player,), play, sample=source.sample), Simultaneous(), self.rounds).play()
+
+
+def synthesis_of(scene: PoolScene, config: ImagesFirst) -> Synthesis:
+    """For a scene's pool."""
+    return Synthesis(scene.pair, scene.prior, config.synthesis_rounds, config.batch_size, scene.arithmetic)
 
 
 def _of_input(seen: Seen) -> Tensor:

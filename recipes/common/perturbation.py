@@ -1,0 +1,39 @@
+"""An adversary inside a step of Q: pixels that move against it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from zerosum import Term
+from zerosum.recipes.common.play import Play
+from zerosum.recipes.common.scene import Scene
+
+
+def reaching_images(
+    scene: Scene, prepared: Callable[[Tensor], Tensor] = lambda images: images
+) -> Callable[[Any], Play]:
+    """Evaluations of a game in which nobody makes images, and gradients reach them nevertheless; P and Q see them
+    ``prepared``."""
+
+    def play(drawn: Any) -> Play:
+        images = prepared(scene.source.images(drawn)).detach().requires_grad_()
+        return scene.see(images, scene.source.labels(drawn))
+
+    return play
+
+
+def moved_against(loss: Callable[[Play], Tensor], scene: Scene, size: float) -> Term:
+    """``loss`` on the images of a play moved to raise it, by ``size`` in normalised input space along the sign of its
+    gradient, of which nothing is differentiated in its turn (HAST, after Goodfellow et al., ICLR 2015).
+
+    For games of :func:`reaching_images`.
+    """
+
+    def term(play: Play) -> Tensor:
+        with torch.enable_grad():
+            (gradient,) = torch.autograd.grad(loss(play), play.images, retain_graph=True)
+        return loss(scene.see(play.images.detach() + size * gradient.sign(), play.labels))
+
+    return term

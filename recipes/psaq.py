@@ -1,0 +1,95 @@
+"""PSAQ-ViT: patch similarity aware data-free quantization for vision transformers (Li et al., ECCV 2022,
+arXiv 2203.02250).
+
+Pixels are optimized, while they roll and flip, until P tells the patches of an image apart and takes each image for the
+class that it was given; the ranges of Q's activations are observed on them. Nothing is learned. Published is one batch
+of 32 images, twice 500 rounds, a step size of 0.2, pixels cut to what is legal, and ranges from extremes
+(``--activation-range minmax``). The total variation that images are drawn towards is published for 32 images of 224
+pixels, 2,500 to 3,000; here it is as large for each pixel.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from zerosum.objectives import total_variation
+from zerosum.recipes.common.data_free import ImagesFirst, Subject, pair_of
+from zerosum.recipes.common.images_first import images_first
+from zerosum.recipes.common.pool import AnsweringScene, Pixels, noise
+from zerosum.recipes.common.prior import PatchPrior
+from zerosum.recipes.common.synthesis import Seen, synthesis_of
+from zerosum.recipes.reconstruction import answering
+from zerosum.runs import Experiment
+
+_LEAST, _MOST = (value / (32 * 3 * 224**2) ** 0.5 for value in (2500, 3000))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(ImagesFirst):
+    """PSAQ-ViT: ranges of a transformer's activations, observed on pixels whose patches it tells apart."""
+
+    backbone: str = "digits_vit"
+    """The network to quantize, as for every other method, with attention or LayerNorm layers."""
+    rounds: int | None = 0
+    """How often all blocks are reconstructed on the images, which PSAQ-ViT does not."""
+    pool: int | None = 32
+    """Images that are made."""
+    synthesis_rounds: int = 1000
+    """Rounds in which they are optimized."""
+    synthesis_images: int = 32
+    """Images that are optimized at a time."""
+    roll: int = 30
+    """Pixels by which an image is rolled at most, up and down, left and right, in each round; of smaller images, an
+    eighth of their side."""
+    variation: float = 0.05
+    """Weight of the images' total variation."""
+
+    def check(self) -> None:
+        super().check()
+        self.check_at_least(0, "roll", "variation")
+
+
+class Rolled:
+    """Pixels that are shown rolled and, every other time, flipped."""
+
+    def __init__(self, pixels: Pixels, most: int) -> None:
+        self.pixels, self.most, self.module = pixels, most, pixels
+
+    def sample(self) -> tuple[Tensor, tuple[int, int], bool]:
+        down, right = torch.randint(-self.most, self.most + 1, (2,)).tolist()
+        return self.pixels.sample(), (down, right), bool(torch.rand(()) < 0.5)
+
+    def images(self, drawn: tuple[Tensor, tuple[int, int], bool]) -> Tensor:
+        chosen, offsets, flipped = drawn
+        rolled = self.pixels.images(chosen).roll(offsets, dims=(2, 3))
+        return rolled.flip(3) if flipped else rolled
+
+    def labels(self, drawn: Any) -> Tensor:
+        return self.pixels.labels(drawn[0])
+
+    def shown(self, count: int, seed: int) -> tuple[Tensor, tuple[int, int], bool]:
+        return self.pixels.shown(count, seed), (0, 0), False
+
+
+def recipe(config: Config, subject: Subject | None = None) -> Experiment:
+    """Pixels, and a quantized copy of ``config.backbone``, or of a network that is handed in."""
+    pair = pair_of(config, subject)
+    count = config.plan(pair.teacher, pair.space).pool
+    scene = AnsweringScene(pair, Pixels(noise(count, pair), config.batch_size), PatchPrior(pair.teacher), config)
+    synthesis, most = synthesis_of(scene, config), min(config.roll, min(pair.space.size) // 8)
+
+    def variation(seen: Seen) -> Tensor:
+        wanted = torch.empty((), device=pair.device).uniform_(_LEAST, _MOST) * seen.images.numel() ** 0.5
+        return config.variation * (total_variation(seen.images) - wanted).abs()
+
+    terms = {"class": lambda seen: F.cross_entropy(seen.logits, seen.labels), "variation": variation}
+    return images_first(
+        scene,
+        "reconstruction",
+        lambda: answering(scene),
+        lambda count: synthesis.labelled(count, terms, lambda pixels: Rolled(pixels, most)),
+        config.synthesis_images,
+    )
