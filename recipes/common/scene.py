@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim import SGD, Adam
+from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from zerosum import During, Dynamics, Player, Responding, Term, Watcher, make_dynamics, players
@@ -207,11 +207,14 @@ class Scene:
             growth_limit=100,
         )
 
-    def quantized(self, surrogate: Term | None, terms: Mapping[str, Term] | None = None) -> Player:
-        """Q as the player that learns on them, as published (SGD with Nesterov momentum; the step size falls along a
-        cosine), when the warm-up is over. Its ranges are observed when it comes in, and now, where it is to wait."""
+    def quantized(
+        self, surrogate: Term | None, terms: Mapping[str, Term] | None = None, optimizer: Optimizer | None = None
+    ) -> Player:
+        """Q as the player that learns on them, as published (SGD with Nesterov momentum, unless there is another
+        ``optimizer`` of it; the step size falls along a cosine), when the warm-up is over. Its ranges are observed when
+        it comes in, and now, where it is to wait."""
         student, warmup = self.pair.student, self.plan.warmup
-        sgd = SGD(
+        sgd = optimizer or SGD(
             student.parameters(), self.plan.quantized_lr, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True
         )
         if warmup:
