@@ -19,7 +19,8 @@ def reaching_images(
 
     def play(drawn: Any) -> Play:
         images = prepared(scene.source.images(drawn)).detach().requires_grad_()
-        return scene.see(images, scene.source.labels(drawn))
+        with torch.enable_grad():  # also for whoever only wants to know what the losses are
+            return scene.see(images, scene.source.labels(drawn))
 
     return play
 
