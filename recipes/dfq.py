@@ -27,7 +27,7 @@ from zerosum.players.graph import traced
 from zerosum.players.propagation import correct_biases, entering, observe
 from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, NoPrior, Pair, Play, Subject, pair_of
 from zerosum.recipes.common.effort import Plan
-from zerosum.recipes.common.pool import Pixels, PoolScene, noise
+from zerosum.recipes.common.pool import Pixels, PoolScene, answered, noise
 from zerosum.runs import Experiment
 
 _SENSELESS = ("rounds", "warmup", "block_steps", "renewals", "pool", "leaves", "dropped", "quantized_lr")
@@ -60,7 +60,7 @@ class Propagated(PoolScene):
     def __init__(self, pair: Pair, config: Config) -> None:
         images = noise(config.calibration * config.batch_size, pair)
         super().__init__(pair, Pixels(images, config.batch_size), NoPrior(), config)
-        self.source.put(0, images, pair.teacher)
+        self.pixels.put(0, answered(images, pair, config.batch_size))
         self.graph = traced(pair.teacher, pair.space)
         self.samples = {} if self.graph is None else entering(self.graph)
 
