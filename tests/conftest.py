@@ -16,7 +16,13 @@ torch.set_num_threads(1)
 # Out of a checkout, what is installed is tested without the pages and benchmarks that lie beside it there.
 if not (Path(__file__).parents[1] / "README.md").exists():
     collect_ignore = ["test_docs.py", "test_readme.py", "test_run_onnx.py", "test_coverage.py", "test_round.py"]
-    collect_ignore += ["test_quickstart.py", "test_site.py", "players/export/test_onnx.py", "recipes/test_real.py"]
+    collect_ignore += [
+        "test_league.py",
+        "test_quickstart.py",
+        "test_site.py",
+        "players/export/test_onnx.py",
+        "recipes/test_real.py",
+    ]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

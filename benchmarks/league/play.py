@@ -1,0 +1,174 @@
+"""Cells, played by processes; what is done stays done, and what was begun goes on."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from benchmarks.league.held_out import HeldOut
+from benchmarks.league.record import Book, Record
+from benchmarks.league.rows import BATCH, TUNED_ON, Cell, Column, Row
+from zerosum.players import QUANTIZED, load_quantized
+from zerosum.runs import run_folder
+from zerosum.runs.messages import INTERRUPTED
+
+_PAUSE = 1.0  # seconds, while others play all that there is
+
+
+def cells_of(column: Column, row: Row, records: Sequence[Record]) -> list[Cell]:
+    """Those to play, as far as is known by now: all step sizes with one seed, then the chosen one with the others."""
+    tuning = [Cell(column, row, step, TUNED_ON) for step in row.step_sizes]
+    found = [record for record in records if any(map(record.is_of, tuning))]
+    chosen = [record.step for record in found if record.chosen]
+    if len(found) < len(tuning) or not chosen:
+        return tuning
+    return tuning + [Cell(column, row, chosen[0], seed) for seed in column.seeds if seed != TUNED_ON]
+
+
+class League:
+    """Columns and rows, played in folders below ``out`` by so many processes at a time.
+
+    Args:
+        held_out: of each column, by its name.
+        files: what the commands' variables stand for.
+        tell: is called whenever a record was added, and with a line for each cell that failed.
+        program: plays a run, as ``python -m zerosum.run`` does.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Row],
+        out: Path,
+        book: Book,
+        held_out: Mapping[str, HeldOut],
+        files: dict[str, str],
+        tell: Callable[[str | None], None] = lambda said: None,
+        program: Sequence[str] = (sys.executable, "-m", "zerosum.run"),
+    ) -> None:
+        self.pairs = [(column, row) for column in columns for row in rows]
+        self.out, self.book, self.held_out, self.files = out, book, held_out, files
+        self.tell, self.program = tell, program
+        self._children: set[subprocess.Popen[bytes]] = set()
+        self._killed: set[Cell] = set()
+        self._stopped = threading.Event()
+        self._starting = threading.Lock()
+
+    def due(self) -> list[Cell]:
+        """Cells without a record."""
+        records = self.book.records()
+        cells = [cell for pair in self.pairs for cell in cells_of(*pair, records)]
+        return [cell for cell in cells if not any(record.is_of(cell) for record in records)]
+
+    @property
+    def left(self) -> int:
+        """How many are to be played, those counted too that wait for a step size; none of a row that has none left."""
+        records, count = self.book.records(), 0
+        for column, row in self.pairs:
+            cells = cells_of(column, row, records)
+            undone = sum(not any(record.is_of(cell) for record in records) for cell in cells)
+            waiting = undone and len(cells) == len(row.step_sizes)
+            count += undone + (len(set(column.seeds) - {TUNED_ON}) if waiting else 0)
+        return count
+
+    def play(self, workers: int) -> None:
+        """All to the end. Where it is interrupted, so are the processes, and each keeps its state."""
+        with ThreadPoolExecutor(workers) as pool:
+            try:
+                done, _ = wait([pool.submit(self._work) for _ in range(workers)], return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+            finally:
+                self._stop()
+
+    def _stop(self) -> None:
+        with self._starting:
+            self._stopped.set()
+            for child in self._children:
+                child.terminate()
+
+    def _work(self) -> None:
+        while not self._stopped.is_set():
+            due = [cell for cell in self.due() if cell not in self._killed]
+            if not due:
+                return
+            if not any(self._take(cell) for cell in due):
+                time.sleep(_PAUSE)
+
+    def _take(self, cell: Cell) -> bool:
+        """Play a cell to its end, unless another thread or process does, or did in the meantime."""
+        folder = self.folder(cell)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(f"{folder}.lock", "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            if cell in self.due():
+                self._play(cell, folder, lock)
+        return True
+
+    def folder(self, cell: Cell) -> Path:
+        """Where it is played."""
+        return self.out / cell.column.name / cell.name.replace(" ", "_")
+
+    def _play(self, cell: Cell, folder: Path, lock: TextIO) -> None:
+        code = 0 if _summary(folder) else self._run(cell, folder, lock)
+        if code < 0 or code == INTERRUPTED:
+            self._killed.add(cell)  # started again, the league goes on with it
+            return
+        found = self._measured(cell, folder) if code == 0 else {}
+        self.book.add(Record(cell.column.name, cell.row.name, cell.step, cell.seed, code, cell.command, **found))
+        self.tell(f"{folder}: exit code {code}, see {folder}.log" if code else None)
+
+    def _run(self, cell: Cell, folder: Path, lock: TextIO) -> int:
+        """The exit code of a process, which has the lock too: where the league is killed and it is not, it keeps it."""
+        arguments = [*cell.arguments(self.files), "--out", str(folder)]
+        if (folder / run_folder.CONFIG).exists():
+            arguments = [cell.row.recipe, "--resume", str(folder)]
+        with open(f"{folder}.log", "ab") as log:
+            with self._starting:
+                if self._stopped.is_set():
+                    return INTERRUPTED
+                child = subprocess.Popen(
+                    [*self.program, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=os.environ | {"OMP_NUM_THREADS": "1"},
+                    pass_fds=(lock.fileno(),),
+                )
+                self._children.add(child)
+            code = child.wait()
+        with self._starting:
+            self._children.remove(child)
+        return code
+
+    def _measured(self, cell: Cell, folder: Path) -> dict[str, Any]:
+        summary = run_folder.read_summary(folder)
+        divergence, agreement = self.held_out[cell.column.name].measure(load_quantized(folder / QUANTIZED))
+        matches = list(summary["matches"].values()) if "matches" in summary else [summary]
+        learned = summary["plan"]["rounds"] - summary["plan"]["warmup"]
+        return {
+            "top1": summary.get("after_top1"),
+            "teacher_top1": summary.get("teacher_top1"),
+            "divergence": divergence,
+            "agreement_on_generated": agreement,
+            "seconds": sum(match["seconds"] for match in matches),
+            "rounds": sum(match["rounds"] for match in matches),
+            "images": learned * BATCH * cell.row.steps if cell.row.learns and not cell.row.blocks else None,
+            "measured_on": summary.get("images"),
+        }
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    with suppress(FileNotFoundError):
+        return run_folder.read_summary(folder)
+    return {}

@@ -1,0 +1,124 @@
+"""What is played: a line for each column, and for each row of both tables."""
+
+import hashlib
+from string import Template
+from typing import NamedTuple
+
+STEPS = (1e-4, 3e-4, 1e-3)
+"""Step sizes of the quantized network, of which each method has its best."""
+TUNED_ON = 0
+"""The seed with which all of them are played; with other seeds, only the best."""
+BASELINE = "adasg"
+"""What others are compared with."""
+
+
+class Column(NamedTuple):
+    """A network at its bits. ``options`` name its files, as ``$VARIABLES``."""
+
+    name: str
+    backbone: str
+    bits: str
+    rounds: int
+    warmup: int
+    seeds: tuple[int, ...]
+    options: tuple[str, ...] = ()
+    precision: str = "fp32"
+
+    def with_rounds(self, rounds: int) -> "Column":
+        """The same share of them to warm up."""
+        return self._replace(rounds=rounds, warmup=self.warmup * rounds // self.rounds)
+
+
+class Row(NamedTuple):
+    """A method: a recipe with these options. One that ``learns`` moves the quantized network by a step size in every
+    round, ``steps`` times; blocks are reconstructed at entry only with ``blocks``."""
+
+    name: str
+    recipe: str
+    options: tuple[str, ...] = ()
+    learns: bool = True
+    steps: int = 1
+    blocks: bool = False
+
+    @property
+    def step_sizes(self) -> tuple[float | None, ...]:
+        """Those to choose from."""
+        return STEPS if self.learns else (None,)
+
+
+class Cell(NamedTuple):
+    """One run."""
+
+    column: Column
+    row: Row
+    step: float | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder: other options, another folder."""
+        parts = [self.row.name, *([] if self.step is None else [f"{self.step:g}"]), f"seed{self.seed}"]
+        return "-".join([*parts, hashlib.sha256(self.command.encode()).hexdigest()[:8]])
+
+    @property
+    def command(self) -> str:
+        """The line that plays it, with variables for files, wherever these lie."""
+        return " ".join(("python -m zerosum.run", *self._arguments))
+
+    def arguments(self, files: dict[str, str]) -> list[str]:
+        """Those of the command, with these files."""
+        return [Template(argument).substitute(files) for argument in self._arguments]
+
+    @property
+    def _arguments(self) -> list[str]:
+        column, row = self.column, self.row
+        found = [row.recipe, "--backbone", column.backbone, *column.options, "--bits", column.bits]
+        found += ["--precision", column.precision, "--batch-size", str(BATCH), "--measure-every", "1000000"]
+        if row.learns:
+            found += ["--rounds", str(column.rounds), "--warmup", str(column.warmup)]
+            found += ["--quantized-lr", f"{self.step:g}", *([] if row.blocks else ["--block-steps", "0"])]
+        return [*found, *row.options, "--seed", str(self.seed)]
+
+
+BATCH = 16
+_CIFAR = ("--weights", "$CIFAR_WEIGHTS", "--data", "$CIFAR_DATA")
+
+COLUMNS = (
+    Column("digits", "digits_resnet8", "w2a3", 1000, 300, (0, 1, 2, 3, 4)),
+    Column("cifar-w3a3", "cifar_resnet20", "w3a3", 1000, 100, (0, 1, 2), _CIFAR),
+    Column("cifar-w4a4", "cifar_resnet20", "w4a4", 1000, 100, (0, 1, 2), _CIFAR),
+)
+
+METHODS = (
+    Row("rounding", "adasg", ("--rounds", "0"), learns=False),
+    Row("dfq", "dfq", learns=False),
+    Row("zeroq", "zeroq", learns=False),
+    Row("genie", "genie", learns=False),
+    Row("gdfq", "gdfq"),
+    Row("qimera", "qimera"),
+    Row("ait", "ait"),
+    Row("adasg", "adasg"),
+    Row("adadfq", "adadfq"),
+    Row("akt", "akt"),
+    Row("zaq", "zaq", steps=5),
+    Row("intraq", "intraq"),
+    Row("hast", "hast"),
+    Row("synq", "synq"),
+)
+
+# Adam's steps do not depend on the scale of a loss: a third of the weight of statistics is three times that of all that
+# is contested.
+GAME = (
+    Row("statistics alone", "adasg", ("--disagreement", "0", "--agreement", "0", "--low", "0", "--high", "1")),
+    Row("contested x3", "adasg", ("--bn-alignment", "0.333")),
+    Row("contested x10", "adasg", ("--bn-alignment", "0.1")),
+    Row("alternating", "adasg", ("--dynamics", "alternating")),
+    Row("extragradient", "adasg", ("--dynamics", "extragradient")),
+    Row("optimistic", "adasg", ("--dynamics", "optimistic")),
+    Row("untrained generator", "adasg", ("--generator-lr", "0")),
+    Row("reconstruction and game", "adasg", blocks=True),
+    Row("reconstruction alone", "reconstruction", ("--images", "generator"), learns=False),
+    Row("reconstruction on pixels", "reconstruction", ("--images", "pixels"), learns=False),
+    Row("reconstruction on noise", "reconstruction", ("--images", "noise"), learns=False),
+)
+"""What the game is worth: these beside AdaSG itself, which plays simultaneously."""
