@@ -45,7 +45,7 @@ def held_out(column: Column, files: dict[str, str], folder: Path) -> HeldOut:
 def _make(column: Column, files: dict[str, str]) -> HeldOut:
     weights = files["CIFAR_WEIGHTS"] if column.options else None
     pair = pair_of(adasg.Config(backbone=column.backbone, weights=weights, bits=column.bits, seed=_SEED))
-    images = Synthesis(pair, synthesis_prior(pair.teacher), _ROUNDS, BATCH).generator(_COUNT)
+    images = Synthesis(pair, synthesis_prior(pair.teacher), _ROUNDS, BATCH).generator(_COUNT).images
     with torch.no_grad():
         return HeldOut(images.cpu().contiguous(), _run(pair.teacher, images).cpu())
 

@@ -13,7 +13,8 @@ BASELINE = "adasg"
 
 
 class Column(NamedTuple):
-    """A network at its bits. ``options`` name its files, as ``$VARIABLES``."""
+    """A network at its bits. ``options`` name its files, as ``$VARIABLES``; ``made``, how many images those methods
+    make that make all of them first."""
 
     name: str
     backbone: str
@@ -22,6 +23,7 @@ class Column(NamedTuple):
     warmup: int
     seeds: tuple[int, ...]
     options: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
     precision: str = "fp32"
 
     def with_rounds(self, rounds: int) -> "Column":
@@ -31,7 +33,8 @@ class Column(NamedTuple):
 
 class Row(NamedTuple):
     """A method: a recipe with these options. One that ``learns`` moves the quantized network by a step size in every
-    round, ``steps`` times; blocks are reconstructed at entry only with ``blocks``."""
+    round, ``steps`` times; blocks are reconstructed at entry only with ``blocks``. One whose images come ``first`` has no
+    warm-up, and makes as many as its column says."""
 
     name: str
     recipe: str
@@ -39,6 +42,7 @@ class Row(NamedTuple):
     learns: bool = True
     steps: int = 1
     blocks: bool = False
+    first: bool = False
 
     @property
     def step_sizes(self) -> tuple[float | None, ...]:
@@ -74,8 +78,11 @@ class Cell(NamedTuple):
         column, row = self.column, self.row
         found = [row.recipe, "--backbone", column.backbone, *column.options, "--bits", column.bits]
         found += ["--precision", column.precision, "--batch-size", str(BATCH), "--measure-every", "1000000"]
+        if row.first:
+            found += column.made
         if row.learns:
-            found += ["--rounds", str(column.rounds), "--warmup", str(column.warmup)]
+            both = str(column.rounds - column.warmup)
+            found += ["--rounds", both] if row.first else ["--rounds", str(column.rounds), "--warmup", str(column.warmup)]
             found += ["--quantized-lr", f"{self.step:g}", *([] if row.blocks else ["--block-steps", "0"])]
         return [*found, *row.options, "--seed", str(self.seed)]
 
@@ -84,16 +91,16 @@ BATCH = 16
 _CIFAR = ("--weights", "$CIFAR_WEIGHTS", "--data", "$CIFAR_DATA")
 
 COLUMNS = (
-    Column("digits", "digits_resnet8", "w2a3", 1000, 300, (0, 1, 2, 3, 4)),
-    Column("cifar-w3a3", "cifar_resnet20", "w3a3", 1000, 100, (0, 1, 2), _CIFAR),
-    Column("cifar-w4a4", "cifar_resnet20", "w4a4", 1000, 100, (0, 1, 2), _CIFAR),
+    Column("digits", "digits_resnet8", "w2a3", 1000, 300, (0, 1, 2, 3, 4), made=("--pool", "512")),
+    Column("cifar-w3a3", "cifar_resnet20", "w3a3", 1000, 100, (0, 1, 2), _CIFAR, ("--pool", "256")),
+    Column("cifar-w4a4", "cifar_resnet20", "w4a4", 1000, 100, (0, 1, 2), _CIFAR, ("--pool", "256")),
 )
 
 METHODS = (
     Row("rounding", "adasg", ("--rounds", "0"), learns=False),
     Row("dfq", "dfq", learns=False),
-    Row("zeroq", "zeroq", learns=False),
-    Row("genie", "genie", learns=False),
+    Row("zeroq", "zeroq", learns=False, first=True),
+    Row("genie", "genie", learns=False, first=True),
     Row("gdfq", "gdfq"),
     Row("qimera", "qimera"),
     Row("ait", "ait"),
@@ -101,9 +108,9 @@ METHODS = (
     Row("adadfq", "adadfq"),
     Row("akt", "akt"),
     Row("zaq", "zaq", steps=5),
-    Row("intraq", "intraq"),
-    Row("hast", "hast"),
-    Row("synq", "synq"),
+    Row("intraq", "intraq", first=True),
+    Row("hast", "hast", first=True),
+    Row("synq", "synq", first=True),
 )
 
 # Adam's steps do not depend on the scale of a loss: a third of the weight of statistics is three times that of all that
@@ -118,7 +125,7 @@ GAME = (
     Row("untrained generator", "adasg", ("--generator-lr", "0")),
     Row("reconstruction and game", "adasg", blocks=True),
     Row("reconstruction alone", "reconstruction", ("--images", "generator"), learns=False),
-    Row("reconstruction on pixels", "reconstruction", ("--images", "pixels"), learns=False),
+    Row("reconstruction on pixels", "reconstruction", ("--images", "pixels"), learns=False, first=True),
     Row("reconstruction on noise", "reconstruction", ("--images", "noise"), learns=False),
 )
 """What the game is worth: these beside AdaSG itself, which plays simultaneously."""
