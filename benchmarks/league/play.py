@@ -155,7 +155,6 @@ class League:
         summary = run_folder.read_summary(folder)
         divergence, agreement = self.held_out[cell.column.name].measure(load_quantized(folder / QUANTIZED))
         matches = list(summary["matches"].values()) if "matches" in summary else [summary]
-        learned = summary["plan"]["rounds"] - summary["plan"]["warmup"]
         return {
             "top1": summary.get("after_top1"),
             "teacher_top1": summary.get("teacher_top1"),
@@ -163,9 +162,17 @@ class League:
             "agreement_on_generated": agreement,
             "seconds": sum(match["seconds"] for match in matches),
             "rounds": sum(match["rounds"] for match in matches),
-            "images": learned * BATCH * cell.row.steps if cell.row.learns and not cell.row.blocks else None,
+            "images": _learned(cell),
             "measured_on": summary.get("images"),
         }
+
+
+def _learned(cell: Cell) -> int | None:
+    """Images, repetitions counted, from which the quantized network learns in the game."""
+    column, row = cell.column, cell.row
+    if not row.learns or row.blocks:
+        return None
+    return (column.rounds - column.warmup) * BATCH * row.steps
 
 
 def _summary(folder: Path) -> dict[str, Any]:
