@@ -199,6 +199,8 @@ class Player:
         if given is None:
             return
         for parameter, gradient in zip(self.parameters(), given, strict=True):
+            if gradient is not None and gradient.stride() != parameter.stride():
+                gradient = torch.empty_like(parameter).copy_(gradient)  # as fused optimizers want it, on CUDA
             parameter.grad = gradient
         with self._scaled_steps():
             for optimizer in self.optimizers:

@@ -33,8 +33,8 @@ class Column(NamedTuple):
 
 class Row(NamedTuple):
     """A method: a recipe with these options. One that ``learns`` moves the quantized network by a step size in every
-    round, ``steps`` times; blocks are reconstructed at entry only with ``blocks``. One whose images come ``first`` has no
-    warm-up, and makes as many as its column says."""
+    round, ``steps`` times; blocks are reconstructed at entry only with ``blocks``. One whose images come ``first`` has
+    no warm-up, and makes as many as its column says."""
 
     name: str
     recipe: str
@@ -82,7 +82,9 @@ class Cell(NamedTuple):
             found += column.made
         if row.learns:
             both = str(column.rounds - column.warmup)
-            found += ["--rounds", both] if row.first else ["--rounds", str(column.rounds), "--warmup", str(column.warmup)]
+            found += (
+                ["--rounds", both] if row.first else ["--rounds", str(column.rounds), "--warmup", str(column.warmup)]
+            )
             found += ["--quantized-lr", f"{self.step:g}", *([] if row.blocks else ["--block-steps", "0"])]
         return [*found, *row.options, "--seed", str(self.seed)]
 

@@ -137,3 +137,23 @@ def test_a_part_that_the_loss_does_not_reach_stays():
     torch.testing.assert_close(player.values()[0], a - 0.1)
     assert torch.equal(player.values()[1], b)
     assert not player.optimizers[1].state
+
+
+class Watched(SGD):
+    def step(self, closure=None):
+        groups = [p for group in self.param_groups for p in group["params"]]
+        self.alike = [p.grad.stride() == p.stride() for p in groups]
+        return super().step(closure)
+
+
+def test_gradients_lie_in_memory_as_their_parameters_do():
+    """Fused optimizers on CUDA refuse any other, and ``backward`` leaves them so."""
+    weight = nn.Parameter(torch.randn(4, 3, 2, 2))
+    module = nn.ParameterList([weight])
+    optimizer = Watched(module.parameters(), 1.0)
+    player = Player("x", module, optimizer, "minimize")
+    gradient = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    expected = weight.detach() - gradient
+    player.step([gradient])
+    assert optimizer.alike == [True]
+    torch.testing.assert_close(weight.detach(), expected)
