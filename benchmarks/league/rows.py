@@ -102,7 +102,6 @@ METHODS = (
     Row("rounding", "adasg", ("--rounds", "0"), learns=False),
     Row("dfq", "dfq", learns=False),
     Row("zeroq", "zeroq", learns=False, first=True),
-    Row("genie", "genie", learns=False, first=True),
     Row("gdfq", "gdfq"),
     Row("qimera", "qimera"),
     Row("ait", "ait"),
@@ -113,6 +112,7 @@ METHODS = (
     Row("intraq", "intraq", first=True),
     Row("hast", "hast", first=True),
     Row("synq", "synq", first=True),
+    Row("genie", "genie", learns=False, first=True),
 )
 
 # Adam's steps do not depend on the scale of a loss: a third of the weight of statistics is three times that of all that
