@@ -67,8 +67,13 @@ def make_game(scene: PoolScene, config: Config) -> Game[Play]:
     """Q's alone, on the images and on what moves against it."""
 
     def distance(play: Play) -> Tensor:
-        apart = half_variance(play.p, play.q).mean()
-        return apart + config.alignment * feature_alignment(play.p_features, play.q_features)
+        return far_from(play, config)
 
     quantized = scene.quantized(distance, {"perturbed": moved_against(distance, scene, config.perturbation)})
     return Game((quantized,), reaching_images(scene), sample=scene.source.sample)
+
+
+def far_from(play: Play, config: Config) -> Tensor:
+    """How far Q is from P, in logits and in what channels attend to."""
+    aligned = feature_alignment(play.p_features, play.q_features)
+    return half_variance(play.p, play.q).mean() + config.alignment * aligned

@@ -15,9 +15,10 @@ from torch import Tensor
 from zerosum import Game
 from zerosum.objectives import cosine_margin, half_variance, target_probability_loss
 from zerosum.players.features import HeadTap
+from zerosum.recipes.common.augmentation import Crops
 from zerosum.recipes.common.data_free import LearningFromPool, Play, Subject, pair_of, prior_of
 from zerosum.recipes.common.images_first import images_first
-from zerosum.recipes.common.pool import Crops, Labelled, PoolScene, pool_scene
+from zerosum.recipes.common.pool import Labelled, PoolScene, pool_scene
 from zerosum.recipes.common.synthesis import synthesis_of
 from zerosum.runs import Experiment
 
@@ -69,7 +70,7 @@ def class_centres(scene: PoolScene, head: HeadTap) -> Tensor:
     """(classes, D): the sum of the features of each class' images that are there, whose cosines are those of the mean;
     zeros where there are none."""
     total = torch.zeros(())
-    for chosen in torch.arange(len(scene.pixels.values), device=scene.pair.device).split(scene.config.batch_size):
+    for chosen in torch.split(torch.arange(len(scene.pixels.values)), scene.config.batch_size):
         scene.pair.teacher(scene.pixels.images(chosen))
         members = F.one_hot(scene.pixels.labels(chosen), scene.pair.classes) * scene.pixels.there[chosen, None]
         total = total + members.to(head.features).T @ head.features

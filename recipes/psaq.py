@@ -9,13 +9,13 @@ pixels, 2,500 to 3,000; here it is as large for each pixel.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from zerosum.objectives import total_variation
+from zerosum.recipes.common.augmentation import Rolled
 from zerosum.recipes.common.data_free import ImagesFirst, Subject, pair_of
 from zerosum.recipes.common.images_first import images_first
 from zerosum.recipes.common.pool import AnsweringScene, Pixels, noise
@@ -50,28 +50,6 @@ class Config(ImagesFirst):
     def check(self) -> None:
         super().check()
         self.check_at_least(0, "roll", "variation")
-
-
-class Rolled:
-    """Pixels that are shown rolled and, every other time, flipped."""
-
-    def __init__(self, pixels: Pixels, most: int) -> None:
-        self.pixels, self.most, self.module = pixels, most, pixels
-
-    def sample(self) -> tuple[Tensor, tuple[int, int], bool]:
-        down, right = torch.randint(-self.most, self.most + 1, (2,)).tolist()
-        return self.pixels.sample(), (down, right), bool(torch.rand(()) < 0.5)
-
-    def images(self, drawn: tuple[Tensor, tuple[int, int], bool]) -> Tensor:
-        chosen, offsets, flipped = drawn
-        rolled = self.pixels.images(chosen).roll(offsets, dims=(2, 3))
-        return rolled.flip(3) if flipped else rolled
-
-    def labels(self, drawn: Any) -> Tensor:
-        return self.pixels.labels(drawn[0])
-
-    def shown(self, count: int, seed: int) -> tuple[Tensor, tuple[int, int], bool]:
-        return self.pixels.shown(count, seed), (0, 0), False
 
 
 def recipe(config: Config, subject: Subject | None = None) -> Experiment:

@@ -14,13 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from zerosum import Game
-from zerosum.objectives import (
-    activation_map_loss,
-    feature_alignment,
-    half_variance,
-    low_pass,
-    selective_cross_entropy,
-)
+from zerosum.objectives import activation_map_loss, low_pass, selective_cross_entropy
 from zerosum.players import batchnorm_layers
 from zerosum.recipes import hast
 from zerosum.recipes.common.data_free import Play, Subject, pair_of, prior_of
@@ -69,10 +63,8 @@ def make_game(scene: PoolScene, config: Config) -> Game[Play]:
     """Q's alone, on the images and on what moves against it."""
 
     def distance(play: Play) -> Tensor:
-        apart = half_variance(play.p, play.q).mean()
         easy = selective_cross_entropy(play.q, play.p, play.labels, config.threshold)
-        aligned = feature_alignment(play.p_features, play.q_features)
-        return apart + config.selective * easy + config.alignment * aligned
+        return hast.far_from(play, config) + config.selective * easy
 
     def maps(play: Play) -> Tensor:
         found = activation_map_loss(play.p_features[-1], play.p, play.q_features[-1], play.q)

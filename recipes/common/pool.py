@@ -1,12 +1,12 @@
 """Images that are made first and then kept, and a pair in front of them."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from zerosum.players.crops import cropped, random_crops
 from zerosum.players.spaces import image_moments
+from zerosum.recipes.common.augmentation import Crops
 from zerosum.recipes.common.options import DataFreeOptions, LearningFromPool
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.prior import Prior
@@ -61,34 +61,6 @@ class Pixels(nn.Module):
 
     def shown(self, count: int, seed: int) -> Tensor:
         return torch.arange(count, device=self.values.device) % len(self.values)
-
-
-class Crops:
-    """A source of which random parts are shown, enlarged (:func:`zerosum.players.crops.random_crops`).
-
-    Args:
-        least: share of an image that is shown of it.
-        share: of the images, those of which a part is shown.
-    """
-
-    def __init__(self, source: Source, least: float, share: float = 1.0) -> None:
-        self.source, self.least, self.share, self.module = source, least, share, source.module
-
-    def sample(self) -> tuple[Any, Tensor]:
-        drawn = self.source.sample()
-        labels = self.source.labels(drawn)
-        return drawn, random_crops(len(labels), self.least, self.share, labels.device)
-
-    def images(self, drawn: tuple[Any, Tensor]) -> Tensor:
-        return cropped(self.source.images(drawn[0]), drawn[1])
-
-    def labels(self, drawn: tuple[Any, Tensor]) -> Tensor:
-        return self.source.labels(drawn[0])
-
-    def shown(self, count: int, seed: int) -> tuple[Any, Tensor]:
-        drawn = self.source.shown(count, seed)
-        device = self.source.labels(drawn).device
-        return drawn, torch.eye(2, 3, device=device).expand(count, 2, 3)  # whole
 
 
 class PoolScene(Scene):

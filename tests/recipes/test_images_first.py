@@ -12,7 +12,8 @@ from tests.processes import lines
 from zerosum.objectives import feature_alignment, half_variance, low_pass, selective_cross_entropy
 from zerosum.players import Bits, load_backbone
 from zerosum.players.features import HeadTap
-from zerosum.recipes import hast, intraq, psaq, synq
+from zerosum.recipes import hast, intraq, synq
+from zerosum.recipes.common.augmentation import Rolled
 from zerosum.recipes.common.data_free import Pair, pair_of, prior_of
 from zerosum.recipes.common.perturbation import reaching_images
 from zerosum.recipes.common.pool import Pixels, pool_scene
@@ -145,7 +146,7 @@ def test_intraqs_images_broken_off_and_taken_up_again():
 
 def test_rolled_and_flipped_by_hand():
     images = torch.arange(9.0).reshape(1, 1, 3, 3)
-    source = psaq.Rolled(Pixels(images, 1), 1)
+    source = Rolled(Pixels(images, 1), 1)
     chosen = torch.tensor([0])
     assert source.images((chosen, (0, 1), False)).flatten().tolist() == [2, 0, 1, 5, 3, 4, 8, 6, 7]
     assert source.images((chosen, (1, 0), True)).flatten().tolist() == [8, 7, 6, 2, 1, 0, 5, 4, 3]

@@ -14,8 +14,9 @@ from zerosum.objectives import bn_alignment
 from zerosum.players import Bits, load_backbone
 from zerosum.players.swing import swinging
 from zerosum.recipes import reconstruction
+from zerosum.recipes.common.augmentation import Crops
 from zerosum.recipes.common.pair import Pair
-from zerosum.recipes.common.pool import Crops, Pixels, answered, noise
+from zerosum.recipes.common.pool import Pixels, answered, noise
 from zerosum.recipes.common.prior import BatchNormPrior
 from zerosum.recipes.common.synthesis import DeviationPrior, Latents, Synthesis, input_moments, synthesis_prior
 from zerosum.runs.run import main
