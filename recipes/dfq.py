@@ -14,6 +14,7 @@ noise with the moments of photographs that goes through the network; in a networ
 torch.fx cannot trace, that is all.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +63,12 @@ class Propagated(PoolScene):
         super().__init__(pair, Pixels(images, config.batch_size), NoPrior(), config)
         self.pixels.put(0, answered(images, pair, config.batch_size))
         self.graph = traced(pair.teacher, pair.space)
+        if self.graph is None:
+            warnings.warn(
+                f"{pair.architecture.name}: torch.fx cannot trace it, so that nothing is equalized or corrected, and "
+                "ranges are those of noise",
+                stacklevel=3,
+            )
         self.samples = {} if self.graph is None else entering(self.graph)
 
     def calibrate(self) -> None:

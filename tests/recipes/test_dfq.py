@@ -68,3 +68,21 @@ def test_a_network_without_batchnorm_is_rounded_on_noise():
 def test_options_of_games_and_learning_are_refused(option, capsys, tmp_path):
     assert main([RECIPE, option, "1", "--out", str(tmp_path / "run")]) == 2
     assert f"{option} 1" in capsys.readouterr().err
+
+
+class Branching(nn.Module):
+    """What it does depends on the images, which torch.fx cannot follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+
+    def forward(self, x):
+        return self.layers(x) if x.sum() >= 0 else self.layers(-x)
+
+
+def test_a_network_that_cannot_be_traced_is_quantized_on_noise_and_that_is_said():
+    space = {"input_size": (1, 8, 8), "mean": 0.5, "std": 0.5}
+    with pytest.warns(UserWarning, match="torch.fx cannot trace it, so that nothing is equalized"):
+        made = zerosum.quantize(Branching(), "w8a8", **space, recipe="dfq", device="cpu", progress=False)
+    assert made.network(torch.zeros(1, 1, 8, 8)).shape == (1, 3)
