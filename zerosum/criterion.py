@@ -20,8 +20,7 @@ class Verdict:
 class Criterion(ABC):
     """Is this an equilibrium? Asked in rounds in which both players move, every ``every`` of them.
 
-    A criterion leaves the game as it was. The random numbers that it draws are its own: the match puts all generators
-    back to where they were.
+    It leaves the game as it was. Random numbers that it draws are its own: the match puts all generators back.
     """
 
     every: int = 1

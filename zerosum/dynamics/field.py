@@ -14,8 +14,7 @@ from zerosum.player import Player
 class Field:
     """F at one play: the movers' gradients, laid end to end, of their own losses.
 
-    Every operation in ``play`` and in the losses has to be twice differentiable. Products are lists of tensors, one a
-    parameter, zeros where nothing is reached.
+    All operations in play and losses have to be twice differentiable. Products: a tensor a parameter, or zeros.
     """
 
     def __init__(self, game: Game[Any], movers: Sequence[Player], sample: Any) -> None:
@@ -55,19 +54,12 @@ class Field:
             return [torch.zeros_like(p) for p in self.parameters]
         return list(
             torch.autograd.grad(
-                [row for row, _ in outputs],
-                probe,
-                [v for _, v in outputs],
-                retain_graph=True,
-                materialize_grads=True,
+                [row for row, _ in outputs], probe, [v for _, v in outputs], retain_graph=True, materialize_grads=True
             )
         )
 
     def step(self, direction: Sequence[Tensor]) -> None:
-        """Every mover's optimizer steps along its part of ``direction``.
-
-        A parameter that its player's loss does not reach is given no gradient, as in plain play.
-        """
+        """Every mover's optimizer steps along its part of ``direction``, without what its loss does not reach."""
         rest = iter(direction)
         for player in self.movers:
             reached = self.evaluation.gradients[player]
