@@ -94,16 +94,23 @@ def _no_scalar(what: str, value: Tensor) -> ValueError:
 class Dynamics(ABC):
     """A rule of update: one call of :meth:`step` is one round. A rule with a memory belongs to one match."""
 
+    parts: Mapping[str, "Dynamics"] = {}
+    """Rules that it is made of, by name: they are told who comes in, and remembered with it."""
+
     @abstractmethod
     def step(self, game: Game[Any], movers: Sequence[Player]) -> Round:
         """Move ``movers``, the players of ``game`` that do not sit out this round."""
 
-    def on_entry(self, player: Player) -> None:  # noqa: B027 (most remember nothing that this makes untrue)
+    def on_entry(self, player: Player) -> None:
         """A player came in, and its own ``on_entry`` may have moved it."""
+        for part in self.parts.values():
+            part.on_entry(player)
 
     def state_dict(self) -> dict[str, Any]:
         """What the rule remembers from round to round, as plain containers of tensors and numbers."""
-        return {}
+        return {name: part.state_dict() for name, part in self.parts.items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 (most rules remember nothing)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a memory that :meth:`state_dict` gave."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])

@@ -1,6 +1,6 @@
 """One rule in some rounds, another in all others."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from zerosum.dynamics.base import Dynamics, Round
@@ -13,17 +13,7 @@ class During(Dynamics):
 
     def __init__(self, rounds: Container[int], rule: Dynamics, otherwise: Dynamics) -> None:
         self.rounds, self.rule, self.otherwise = rounds, rule, otherwise
+        self.parts = {"rule": rule, "otherwise": otherwise}
 
     def step(self, game: Game[Any], movers: Sequence[Player]) -> Round:
         return (self.rule if game.round in self.rounds else self.otherwise).step(game, movers)
-
-    def on_entry(self, player: Player) -> None:
-        for dynamics in (self.rule, self.otherwise):
-            dynamics.on_entry(player)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rule": self.rule.state_dict(), "otherwise": self.otherwise.state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.rule.load_state_dict(state["rule"])
-        self.otherwise.load_state_dict(state["otherwise"])

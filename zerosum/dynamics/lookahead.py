@@ -31,6 +31,7 @@ class Lookahead(Dynamics):
         if k < 1 or not 0 < alpha <= 1:
             raise ValueError(f"lookahead: k is at least 1 and alpha above 0, up to 1; got {k} and {alpha}")
         self.inner, self.k, self.alpha = inner, k, alpha
+        self.parts = {"inner": inner}
         self._rounds = 0
         self._slow: dict[str, list[Tensor]] = {}
 
@@ -47,7 +48,7 @@ class Lookahead(Dynamics):
     def on_entry(self, player: Player) -> None:
         """Its slow weights start anew where it comes in."""
         self._slow.pop(player.name, None)
-        self.inner.on_entry(player)
+        super().on_entry(player)
 
     @torch.no_grad()
     def _step_back(self, player: Player) -> None:
@@ -57,8 +58,8 @@ class Lookahead(Dynamics):
         self._slow[player.name] = player.values()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"inner": self.inner.state_dict(), "rounds": self._rounds, "slow": self._slow}
+        return super().state_dict() | {"rounds": self._rounds, "slow": self._slow}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.inner.load_state_dict(state["inner"])
+        super().load_state_dict(state)
         self._rounds, self._slow = state["rounds"], dict(state["slow"])

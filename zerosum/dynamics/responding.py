@@ -39,6 +39,7 @@ class Responding(Dynamics):
             raise ValueError(f"responding: every is at least 1; got {every}")
         self.respond, self.side, self.every = respond, side, every
         self.inner = inner or Simultaneous()
+        self.parts = {"inner": self.inner}
         self._rounds = 0
 
     def step(self, game: Game[Any], movers: Sequence[Player]) -> Round:
@@ -58,15 +59,12 @@ class Responding(Dynamics):
             payoff = game.payoff_of(play)
             return Round(payoff, {player.name: player.losses(play, payoff) for player in movers})
 
-    def on_entry(self, player: Player) -> None:
-        self.inner.on_entry(player)
-
     def state_dict(self) -> dict[str, Any]:
         remembered: Mapping[str, Any] = self.respond.state_dict() if isinstance(self.respond, Remembering) else {}
-        return {"inner": self.inner.state_dict(), "rounds": self._rounds, "respond": remembered}
+        return super().state_dict() | {"rounds": self._rounds, "respond": remembered}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.inner.load_state_dict(state["inner"])
+        super().load_state_dict(state)
         self._rounds = state["rounds"]
         if isinstance(self.respond, Remembering):
             self.respond.load_state_dict(state["respond"])
