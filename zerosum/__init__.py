@@ -17,6 +17,7 @@ from zerosum.divergence import Diverged
 from zerosum.dynamics import (
     DYNAMICS,
     Alternating,
+    Balanced,
     ConsensusOptimization,
     During,
     Dynamics,
@@ -47,11 +48,11 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "DYNAMICS", "Accumulate", "AllOf", "Alternating", "AnyOf", "BalanceGap", "BestResponse",
-    "ConsensusOptimization", "Criterion", "Diverged", "DualityGap", "During", "Dynamics", "DynamicsName",
-    "Evaluation", "Exploitability", "Extragradient", "Field", "Game", "GradientNorm", "Lookahead", "Match",
-    "MixedStrategy", "Optimistic", "Patience", "Player", "Quantized", "Record", "Responding", "Response", "Round",
-    "Side", "Simultaneous", "SymplecticGradientAdjustment", "Term", "Verdict", "Watcher", "clip_norm", "evaluate",
+    "DYNAMICS", "Accumulate", "AllOf", "Alternating", "AnyOf", "BalanceGap", "Balanced", "BestResponse",
+    "ConsensusOptimization", "Criterion", "Diverged", "DualityGap", "During", "Dynamics", "DynamicsName", "Evaluation",
+    "Exploitability", "Extragradient", "Field", "Game", "GradientNorm", "Lookahead", "Match", "MixedStrategy",
+    "Optimistic", "Patience", "Player", "Quantized", "Record", "Responding", "Response", "Round", "Side",
+    "Simultaneous", "SymplecticGradientAdjustment", "Term", "Verdict", "Watcher", "clip_norm", "evaluate",
     "extragradient_step", "load", "make_dynamics", "matrix_game", "quantize",
 ]
 # fmt: on

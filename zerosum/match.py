@@ -152,13 +152,13 @@ class Match:
         if judge is not None:
             with kept_random_state():
                 judge.before(self.game)
-        step_sizes = {player.name: player.step_size for player in movers}
         steps = {player: player.steps for player in movers}
         result = self.dynamics.step(self.game, movers)
         check_round(self.round + 1, result.payoff, result.losses, movers)
         for player in movers:
             if player.average is not None:
                 player.average.update_parameters(player.module)
+        step_sizes = {player.name: player.step_size for player in movers if player.name in result.losses}
         verdict = None
         if judge is not None:
             with kept_random_state():

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Group
 
-from zerosum import BalanceGap, Dynamics, Game, Match, players
+from zerosum import BalanceGap, Criterion, Dynamics, Game, Match, players
 from zerosum.players.blocks import BLOCKS
 from zerosum.recipes.common.effort import seconds_of
 from zerosum.recipes.common.pair import examination_of
@@ -14,6 +14,8 @@ from zerosum.recipes.common.scene import Scene
 from zerosum.runs import Experiment, Outcome, Stage
 
 _PICTURES = 30
+_PROBE = 128  # images on which the Balance Gap is read
+_WINDOW = 5
 _AHEAD = ("samples run ahead of the quantized network", "the quantized network runs ahead of the samples")
 
 
@@ -31,7 +33,9 @@ class Keeping:
         """Of one match, by the rule that is asked for or another; says beforehand what there is to do and how long it
         may take."""
         plan = self._plan(game) if self.scene.reconstruction is not None else None
-        return Experiment.of(self.stage(game, self.scene.rounds, self.scene.dynamics(rule)), self.finish, plan)
+        gap = self._gap(game)
+        stage = self._stage(game, self.scene.rounds, self.scene.dynamics(rule, gap), gap)
+        return Experiment.of(stage, self.finish, plan)
 
     def _plan(self, game: Game[Any]) -> str:
         plan, answers, batch_size = self.scene.plan, self.scene.answers, self.config.batch_size
@@ -49,12 +53,21 @@ class Keeping:
     def stage(self, game: Game[Any], rounds: int, dynamics: Dynamics | None = None) -> Stage:
         """A match of such a game, by the rule that is asked for or another, with the Balance Gap where two contest a
         payoff."""
-        config, criterion = self.config, None
-        if len(game.players) == 2 and game.payoff is not None:
-            criterion = BalanceGap(game.sample(), config.gap_every, config.gap_tolerance, ahead=_AHEAD)
+        gap = self._gap(game)
+        return self._stage(game, rounds, dynamics or self.scene.dynamics(guide=gap), gap)
+
+    def _gap(self, game: Game[Any]) -> BalanceGap | None:
+        if len(game.players) < 2 or game.payoff is None:
+            return None
+        config = self.config
+        probes = [game.sample() for _ in range(-(-_PROBE // config.batch_size))]
+        return BalanceGap(*probes, every=config.gap_every, tolerance=config.gap_tolerance, window=_WINDOW, ahead=_AHEAD)
+
+    def _stage(self, game: Game[Any], rounds: int, dynamics: Dynamics, criterion: Criterion | None) -> Stage:
+        config = self.config
         match = Match(
             game,
-            dynamics or self.scene.dynamics(),
+            dynamics,
             rounds,
             criterion=criterion,
             stop_when_stationary=config.stop_when_stationary and criterion is not None,

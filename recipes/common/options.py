@@ -96,14 +96,16 @@ class DataFreeOptions(Options):
     quantized_lr: float | None = None
     """Step size of the quantized network (SGD, Nesterov momentum) at first; falls to 0 along a cosine. Published, with
     80,000 rounds: 1e-4 for CIFAR, 1e-5 (AdaSG) or 1e-6 for ImageNet. Default: 3e-4, and 1e-4 for large networks."""
-    dynamics: DynamicsName = "simultaneous"
-    """The rule by which the players move (docs/games.md). Published: simultaneous, both on the same images."""
+    dynamics: Literal[DynamicsName, "balanced"] = "simultaneous"
+    """The rule by which the players move (docs/games.md). Published: simultaneous, both on the same images. Balanced
+    gives rounds to whoever lags by the Balance Gap."""
     adjustment: float = 1e-3
     """Weight of what consensus and symplectic play add. The losses curve strongly: 0.1 breaks the default network."""
-    gap_every: int = 50
-    """Rounds from one reading of the Balance Gap to the next."""
-    gap_tolerance: float = 0.03
-    """The game is stationary when the gap's running mean stays this close to 0; the payoff lies in 0 to 1."""
+    gap_every: int = 100
+    """Rounds from one reading of the Balance Gap to the next, about 4 % of the time."""
+    gap_tolerance: float = 0.02
+    """The game is stationary when the gap's mean over five readings stays this close to 0: so much the payoff, which
+    lies in 0 to 1, may change from one to the next."""
     stop_when_stationary: bool = False
     """End the game as soon as it is stationary."""
     measure_every: int | None = None
@@ -212,6 +214,8 @@ class ImagesFirst(DataFreeOptions):
         for name in ("warmup", "renewals", "leaves"):
             if (value := getattr(self, name)) is not None and (value or name == "leaves"):
                 raise ValueError(f"--{name} {value}: there is no game here; all images are made before Q learns")
+        if self.dynamics == "balanced":
+            raise ValueError("--dynamics balanced: there is no game here, so that nobody can lag")
 
     def plan(self, network: nn.Module, space: InputSpace) -> Plan:
         return super().plan(network, space)._replace(warmup=0, renewals=0)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from zerosum import During, Dynamics, Player, Responding, Term, Watcher, make_dynamics, players
+from zerosum import Balanced, BalanceGap, During, Dynamics, Player, Responding, Term, Watcher, make_dynamics, players
 from zerosum.players.blocks import find_blocks
 from zerosum.players.features import BlockTaps, modules_of
 from zerosum.players.leaves import dead_leaves
@@ -170,10 +170,17 @@ class Scene:
         """All that there are to play."""
         return self.plan.rounds + len(self.answering)
 
-    def dynamics(self, rule: Dynamics | None = None) -> Dynamics:
+    def dynamics(self, rule: Dynamics | None = None, guide: BalanceGap | None = None) -> Dynamics:
         """A rule, default the one that is asked for; in the rounds that are for it, the quantized network answers."""
-        rule = rule or make_dynamics(self.config.dynamics, self.config.adjustment)
+        rule = rule or self._asked_for(guide)
         return During(self.answering, Responding(self.reconstruction), rule) if self.reconstruction else rule
+
+    def _asked_for(self, guide: BalanceGap | None) -> Dynamics:
+        if self.config.dynamics != "balanced":
+            return make_dynamics(self.config.dynamics, self.config.adjustment)
+        if guide is None:
+            raise ValueError("--dynamics balanced: no two players contest a payoff here, so that nobody can lag")
+        return Balanced(guide)
 
     def natural(self, weight: float, classes: bool = True) -> dict[str, Term]:
         """The prior as a term of whoever makes the images; beside that of patches, as PSAQ-ViT has it, that P is to

@@ -113,7 +113,7 @@ def test_no_rounds_leave_a_network_that_was_only_rounded(tmp_path):
     assert summary["rounds"] == 0
 
 
-@pytest.mark.parametrize("dynamics", DYNAMICS)
+@pytest.mark.parametrize("dynamics", [*DYNAMICS, "balanced"])
 def test_adasg_is_played_by_any_dynamics(dynamics):
     few = {"rounds": 20, "warmup": 5, "calibration": 4, "block_steps": 0, "measure_every": 5}
     config = adasg.Config(dynamics=dynamics, device="cpu", **few)
@@ -121,6 +121,22 @@ def test_adasg_is_played_by_any_dynamics(dynamics):
     match.play()
     measured = {round: figures["top1"] for round, figures in match.measured}
     assert measured[20] > measured[5]
+
+
+def test_the_balance_gap_gives_rounds_away(tmp_path):
+    """At a tolerance of 0 somebody lags after each whole stretch: the first ends with round 11, the next with 21."""
+    options = ["--rounds", "30", "--warmup", "3", "--gap-every", "5", "--gap-tolerance", "0", "--calibration", "1"]
+    options += ["--block-steps", "0", "--dynamics", "balanced", "--batch-size", "48"]
+    assert main(["adasg", *options, "--out", str(tmp_path / "run")]) == 0
+    journal = lines(tmp_path / "run")
+    alone = {line["round"] for line in journal[4:] if len(line["losses"]) == 1}
+    assert alone == {*range(12, 16), *range(22, 26)}
+    for round in alone:
+        read = journal[11 if round < 20 else 21]
+        mover = "quantized network" if read["balance_gap"] > 0 else "generator"
+        assert list(journal[round]["losses"]) == list(journal[round]["step_sizes"]) == [mover]
+    gap = adasg.recipe(adasg.Config(batch_size=48, block_steps=0)).begin("", {}, 0).match.criterion
+    assert [len(labels) for _, labels in gap.probes] == [48] * 3  # 128 images, in batches
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_convnext"])

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from zerosum.dynamics.alternating import Alternating
+from zerosum.dynamics.balanced import Balanced
 from zerosum.dynamics.base import Dynamics, Evaluation, Round, evaluate
 from zerosum.dynamics.consensus import ConsensusOptimization
 from zerosum.dynamics.during import During
@@ -37,7 +38,7 @@ def make_dynamics(name: DynamicsName, adjustment: float = 1.0) -> Dynamics:
 
 # fmt: off
 __all__ = [
-    "DYNAMICS", "Alternating", "ConsensusOptimization", "During", "Dynamics", "DynamicsName", "Evaluation",
+    "DYNAMICS", "Alternating", "Balanced", "ConsensusOptimization", "During", "Dynamics", "DynamicsName", "Evaluation",
     "Extragradient", "Field", "Lookahead", "Optimistic", "Responding", "Round", "Simultaneous",
     "SymplecticGradientAdjustment", "evaluate", "make_dynamics",
 ]
