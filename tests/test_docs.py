@@ -23,9 +23,31 @@ def run(mark):
 
 
 def test_every_example_is_tested_here():
-    marks = ["multiplier", "payoffs", "class Constant", "def wasserstein", "class Anchored", "class Resting"]
+    marks = [
+        "multiplier",
+        "payoffs",
+        "class Constant",
+        "def wasserstein",
+        "class Anchored",
+        "class Resting",
+        "Balanced",
+    ]
     assert len(EXAMPLES) == len(marks)
     assert all(sum(mark in text for text in EXAMPLES) == 1 for mark in marks)
+
+
+def test_rounds_are_given_to_the_slower_player():
+    space = run("Balanced")
+    assert space["guide"].lagging == "minimize"
+    x, y, match = space["x"].weight, space["y"].weight, space["match"]
+    before = x.item(), y.item()
+    match.rounds = 40
+    match.play()
+    assert x.item() == before[0]
+    assert y.item() == pytest.approx(0.995**18 * (before[1] + x.item() / 10) - x.item() / 10, rel=1e-4)
+    match.rounds = 41
+    match.play()
+    assert x.item() != before[0]
 
 
 def test_the_constrained_problem():

@@ -8,6 +8,7 @@ from rich.console import Group
 
 from zerosum import BalanceGap, Criterion, Dynamics, Game, Match, players
 from zerosum.players.blocks import BLOCKS
+from zerosum.randomness import kept_random_state
 from zerosum.recipes.common.effort import seconds_of
 from zerosum.recipes.common.pair import examination_of
 from zerosum.recipes.common.scene import Scene
@@ -60,7 +61,9 @@ class Keeping:
         if len(game.players) < 2 or game.payoff is None:
             return None
         config = self.config
-        probes = [game.sample() for _ in range(-(-_PROBE // config.batch_size))]
+        probes = [game.sample()]
+        with kept_random_state():  # the game's course does not depend on how many more there are
+            probes += [game.sample() for _ in range(1, -(-_PROBE // config.batch_size))]
         return BalanceGap(*probes, every=config.gap_every, tolerance=config.gap_tolerance, window=_WINDOW, ahead=_AHEAD)
 
     def _stage(self, game: Game[Any], rounds: int, dynamics: Dynamics, criterion: Criterion | None) -> Stage:
