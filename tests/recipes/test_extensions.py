@@ -24,7 +24,7 @@ def test_a_method_is_a_page(name, most):
 
 
 def test_a_pool_of_pixels_as_a_player(tmp_path):
-    summary = played("pixels", tmp_path / "run", "--rounds", 60, "--warmup", 40, *FEW)
+    summary = played("pixels", tmp_path / "run", "--rounds", 60, "--warmup", 40, "--gap-every", 10, *FEW)
     assert summary["after_top1"] >= 75
     assert summary["balance_gap"] is not None
     assert len(list((tmp_path / "run" / "pictures").glob("*.png"))) == 3
