@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from zerosum import Match
+from zerosum.memory import keep_freed_memory
 from zerosum.players import QUANTIZED, Scheme, accuracy, batch_that_fits, load_data, load_quantized, predict
 from zerosum.randomness import seed_all
 from zerosum.recipes import adasg, reconstruction
 from zerosum.recipes.common.data_free import DataFreeOptions, pair_of
 from zerosum.runs import Experiment
-from zerosum.runs.memory import keep_freed_memory
 
 Loader = DataLoader[tuple[Tensor, Tensor]]
 _HEADER = ("", "top-1", "±", "seconds")

@@ -21,10 +21,10 @@ from torch.utils.flop_counter import flop_registry
 
 from benchmarks.published import PublishedRound, without_hooks
 from zerosum import Simultaneous
+from zerosum.memory import keep_freed_memory
 from zerosum.players import calibrate
 from zerosum.recipes.adasg import Config, make_game
 from zerosum.recipes.common.data_free import scene_of
-from zerosum.runs.memory import keep_freed_memory
 
 Precision = Literal["fp32", "bf16"]
 _TURNS = 7

@@ -13,7 +13,14 @@ PARTS = {
     module.__name__.rpartition(".")[2]: Path(module.__path__[0]) for module in (zerosum, objectives, players, recipes)
 }
 PARTS["runs"] = PARTS["zerosum"] / "runs"
-COMMANDS = {"run.py", "report.py", "compare.py", "export.py", "__main__.py"}  # of the harness, at the engine's address
+HARNESS = {
+    "run.py",
+    "report.py",
+    "compare.py",
+    "export.py",
+    "memory.py",
+    "__main__.py",
+}  # of the harness, at the engine's address
 IMPORTERS = {"import_module", "__import__", "find_spec", "run_module"}
 _OTHERS = {"zerosum.players", "zerosum.objectives", "zerosum.recipes"}
 KNOWN_OUTSIDE = {"zerosum": {"torch", "numpy"}, "objectives": {"torch", "einops"}}
@@ -29,7 +36,7 @@ def files(part):
     inside = {"runs", "players", "objectives", "recipes"} if part == "zerosum" else set()
     found = [path for path in PARTS[part].rglob("*.py") if path.relative_to(PARTS[part]).parts[0] not in inside]
     if part == "zerosum":
-        found = [path for path in found if not (path.parent == PARTS[part] and path.name in COMMANDS)]
+        found = [path for path in found if not (path.parent == PARTS[part] and path.name in HARNESS)]
     assert found
     return found
 

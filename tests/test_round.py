@@ -153,7 +153,7 @@ def test_rounds_on_cuda_wait_for_nothing(options):
 def test_memory_that_is_kept_costs_no_page_faults():
     program = """
 import resource, sys, torch
-from zerosum.runs.memory import keep_freed_memory
+from zerosum.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -12,6 +12,7 @@ from typing import Any, cast
 from torch import nn
 
 from zerosum import Watcher
+from zerosum.memory import keep_freed_memory
 from zerosum.players import Architecture
 from zerosum.players.outputs import Logits, logits_of
 from zerosum.players.storage import QUANTIZED, load_quantized
@@ -22,7 +23,6 @@ from zerosum.runs import recipe as recipes
 from zerosum.runs import run_folder
 from zerosum.runs.beginning import begin
 from zerosum.runs.inputs import expand
-from zerosum.runs.memory import keep_freed_memory
 from zerosum.runs.options import decode
 from zerosum.runs.session import Session
 

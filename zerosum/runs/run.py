@@ -19,12 +19,12 @@ from typing import Any
 import tyro
 
 from zerosum.divergence import Diverged
+from zerosum.memory import keep_freed_memory
 from zerosum.runs import inputs, run_folder
 from zerosum.runs import recipe as recipes
 from zerosum.runs.beginning import begin
 from zerosum.runs.experiment import Experiment, Stage
 from zerosum.runs.files import write_whole
-from zerosum.runs.memory import keep_freed_memory
 from zerosum.runs.messages import (
     BAD_INPUT,
     ERROR,

@@ -13,7 +13,7 @@ import torch
 from torch.optim import Adam
 from rich.console import Console
 from zerosum import BalanceGap, Game, Match, Player, Simultaneous, Watcher
-from zerosum.runs.memory import keep_freed_memory
+from zerosum.memory import keep_freed_memory
 from zerosum.runs.watchers import Checkpoints, ConsoleWatcher, Journal
 
 torch.set_num_threads(1)
