@@ -10,6 +10,8 @@ the samples are made such that P tells their patches apart (PSAQ-ViT, ECCV 2022)
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from zerosum import Game
 from zerosum.objectives import (
     adaptability,
@@ -20,6 +22,7 @@ from zerosum.objectives import (
     disagreement_loss,
 )
 from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, Play, Scene, Subject, scene_of
+from zerosum.recipes.common.perturbation import moved_against
 from zerosum.runs import Experiment
 
 
@@ -46,10 +49,13 @@ class Config(DataFreeOptions):
     attention: float = 0.0
     """Weight of the quantized network's attention distillation, by channels and places of each block's output, which
     AdaSG has not (AKT); 0 leaves it out."""
+    perturbation: float = 0.0
+    """How far images are moved against the quantized network in a step of their own, from which it learns too, in
+    normalised input space (HAST), which AdaSG has not; 0 leaves it out."""
 
     def check(self) -> None:
         super().check()
-        self.check_at_least(0, "generator_lr", "disagreement", "agreement")
+        self.check_at_least(0, "perturbation", "generator_lr", "disagreement", "agreement")
         self.check_at_least(0, "bn_alignment", "patch_entropy", "attention")
         self.check_at_least(1e-3, "temperature")
         if not 0 <= self.low <= self.high <= 1:
@@ -73,11 +79,17 @@ def make_game(scene: Scene, config: Config) -> Game[Play]:
             **scene.natural(getattr(config, scene.prior.name)),
         },
     )
+
+    def calibration(play: Play) -> Tensor:
+        return calibration_loss(play.p, play.q, config.temperature)
+
     terms = scene.rehearsing(lambda p, q: calibration_loss(p, q, config.temperature))
     if config.attention:
         scene.look_inside()
         terms["attention"] = lambda play: config.attention * attention_divergence(play.p_features, play.q_features)
-    quantized = scene.quantized(lambda play: calibration_loss(play.p, play.q, config.temperature), terms)
+    if config.perturbation:
+        terms["perturbed"] = moved_against(calibration, scene, config.perturbation)
+    quantized = scene.quantized(calibration, terms)
     return Game(
         players=(generator, quantized),
         play=scene.play,

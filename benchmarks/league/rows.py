@@ -124,6 +124,7 @@ GAME = (
     Row("alternating", "adasg", ("--dynamics", "alternating")),
     Row("extragradient", "adasg", ("--dynamics", "extragradient")),
     Row("optimistic", "adasg", ("--dynamics", "optimistic")),
+    Row("a step against Q", "adasg", ("--perturbation", "0.01")),
     Row("balanced", "adasg", ("--dynamics", "balanced")),
     Row("untrained generator", "adasg", ("--generator-lr", "0")),
     Row("pixels alone", "hast", ("--hardness", "0", "--alignment", "0", "--perturbation", "0"), first=True),

@@ -29,11 +29,14 @@ def moved_against(loss: Callable[[Play], Tensor], scene: Scene, size: float) -> 
     """``loss`` on the images of a play moved to raise it, by ``size`` in normalised input space along the sign of its
     gradient, of which nothing is differentiated in its turn (HAST, after Goodfellow et al., ICLR 2015).
 
-    For games of :func:`reaching_images`.
+    Where gradients do not reach the play's images (they do in games of :func:`reaching_images`, and while a player
+    makes them), P and Q see them once more for it.
     """
 
     def term(play: Play) -> Tensor:
         with torch.enable_grad():
+            if not (play.images.requires_grad and play.q.requires_grad):
+                play = scene.see(play.images.detach().requires_grad_(), play.labels)
             (gradient,) = torch.autograd.grad(loss(play), play.images, retain_graph=True)
         return loss(scene.see(play.images.detach() + size * gradient.sign(), play.labels))
 

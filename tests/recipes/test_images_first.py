@@ -9,12 +9,12 @@ import torch.nn.functional as F
 
 import zerosum
 from tests.processes import lines
-from zerosum.objectives import feature_alignment, half_variance, low_pass, selective_cross_entropy
+from zerosum.objectives import calibration_loss, feature_alignment, half_variance, low_pass, selective_cross_entropy
 from zerosum.players import Bits, load_backbone
 from zerosum.players.features import HeadTap
-from zerosum.recipes import hast, intraq, synq
+from zerosum.recipes import adasg, hast, intraq, synq
 from zerosum.recipes.common.augmentation import Rolled
-from zerosum.recipes.common.data_free import Pair, pair_of, prior_of
+from zerosum.recipes.common.data_free import Pair, pair_of, prior_of, scene_of
 from zerosum.recipes.common.perturbation import reaching_images
 from zerosum.recipes.common.pool import Pixels, pool_scene
 from zerosum.runs.run import main
@@ -179,3 +179,24 @@ def test_head_features_are_what_the_classifier_is_given():
 def test_bad_options_are_refused(arguments, message, capsys, tmp_path):
     assert main([*arguments, "--out", str(tmp_path / "run")]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("makers", [True, False])
+def test_a_generators_images_are_moved_too(makers):
+    """Where it moves, gradients reach its images; where Q alone does, they are seen once more."""
+    config = adasg.Config(perturbation=0.05, warmup=0, block_steps=0, calibration=1, batch_size=4, device="cpu")
+    scene = scene_of(config)
+    game = adasg.make_game(scene, config)
+    with game.only(game.players if makers else [game.minimizer]):
+        play = game.play(game.sample())
+        losses = game.minimizer.losses(play, None)
+    assert play.images.requires_grad is makers
+
+    def loss(play):
+        return calibration_loss(play.p, play.q)
+
+    images = play.images.detach().requires_grad_()
+    (uphill,) = torch.autograd.grad(loss(scene.see(images, play.labels)), images)
+    moved = scene.see(images.detach() + 0.05 * uphill.sign(), play.labels)
+    torch.testing.assert_close(losses["perturbed"], loss(moved), rtol=1e-4, atol=1e-3)
+    assert losses["perturbed"] != losses["surrogate"]
