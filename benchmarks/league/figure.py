@@ -38,7 +38,7 @@ def draw(columns: Mapping[str, Sequence["Standing"]], path: Path) -> bool:
 def _panel(axis: Axes, found: Sequence["Standing"], methods: Sequence[str]) -> None:
     best = found[0].top1.mean
     for standing in found:
-        number, top1, seconds = methods.index(standing.method), standing.top1, standing.mean("seconds") or 0.0
+        number, top1, seconds = methods.index(standing.method), standing.top1, standing.seconds or 0.0
         deviation = 0.0 if math.isnan(top1.deviation) else top1.deviation
         label = f"{top1.mean:.1f}  {standing.method}" + (" (below)" if top1.mean < best - _SHOWN else "")
         style: dict[str, Any] = {
