@@ -28,5 +28,6 @@ def random_crops(count: int, least: float, share: float = 1.0, device: torch.dev
 
 def cropped(images: Tensor, crops: Tensor) -> Tensor:
     """Those parts of (N, channels, height, width), as large as the images; bilinear, and differentiable."""
-    grid = F.affine_grid(crops.to(images), list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    with torch.autocast(images.device.type, enabled=False):  # places want more than the 8 bits of bfloat16
+        grid = F.affine_grid(crops.to(images), list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, padding_mode="border", align_corners=False)

@@ -20,6 +20,7 @@ from zerosum.objectives import (
     attention_divergence,
     calibration_loss,
     disagreement_loss,
+    half_variance,
 )
 from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, Play, Scene, Subject, scene_of
 from zerosum.recipes.common.perturbation import moved_against
@@ -80,19 +81,21 @@ def make_game(scene: Scene, config: Config) -> Game[Play]:
         },
     )
 
-    def calibration(play: Play) -> Tensor:
-        return calibration_loss(play.p, play.q, config.temperature)
-
     terms = scene.rehearsing(lambda p, q: calibration_loss(p, q, config.temperature))
     if config.attention:
         scene.look_inside()
         terms["attention"] = lambda play: config.attention * attention_divergence(play.p_features, play.q_features)
     if config.perturbation:
-        terms["perturbed"] = moved_against(calibration, scene, config.perturbation)
-    quantized = scene.quantized(calibration, terms)
+        terms["perturbed"] = moved_against(distance, scene, config.perturbation)
+    quantized = scene.quantized(lambda play: calibration_loss(play.p, play.q, config.temperature), terms)
     return Game(
         players=(generator, quantized),
         play=scene.play,
         payoff=lambda play: adaptability(play.p, play.q).mean(),
         sample=scene.source.sample,
     )
+
+
+def distance(play: Play) -> Tensor:
+    """The calibration loss but for a constant, in which P moves too."""
+    return half_variance(play.p, play.q).mean()

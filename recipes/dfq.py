@@ -31,7 +31,10 @@ from zerosum.recipes.common.effort import Plan
 from zerosum.recipes.common.pool import Pixels, PoolScene, answered, noise
 from zerosum.runs import Experiment
 
-_SENSELESS = ("rounds", "warmup", "block_steps", "renewals", "pool", "leaves", "dropped", "quantized_lr")
+_SENSELESS = (
+    *("rounds", "warmup", "block_steps", "renewals", "pool", "leaves", "dropped", "quantized_lr"),
+    *("dynamics", "adjustment", "conditioning"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +49,8 @@ class Config(DataFreeOptions):
 
     def check(self) -> None:
         super().check()
-        for name in _SENSELESS:
-            if (value := getattr(self, name)) is not None:
-                raise ValueError(f"--{name.replace('_', '-')} {value}: nothing is played or learned here")
+        self.refuse("nothing is played or learned here", *_SENSELESS)
+        self.refuse_contest()
 
     def plan(self, network: nn.Module, space: InputSpace) -> Plan:
         return super().plan(network, space)._replace(rounds=0, warmup=0, block_steps=0, renewals=0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from zerosum import Game
+from zerosum import Game, Term
 from zerosum.objectives import feature_alignment, focal_loss, half_variance
 from zerosum.recipes.common.data_free import LearningFromPool, Play, Subject, pair_of, prior_of
 from zerosum.recipes.common.images_first import images_first
@@ -35,7 +35,7 @@ class Config(LearningFromPool):
     """Weight of feature alignment beside half the variance of logits' differences. Published: 50 for CIFAR-10, 100 for
     CIFAR-100, 200 for ImageNet."""
     perturbation: float = 0.01
-    """How far an image is moved against the quantized network, in normalised input space; 0 shows each twice."""
+    """How far an image is moved against the quantized network, in normalised input space; 0 leaves that out."""
 
     def check(self) -> None:
         super().check()
@@ -69,8 +69,13 @@ def make_game(scene: PoolScene, config: Config) -> Game[Play]:
     def distance(play: Play) -> Tensor:
         return far_from(play, config)
 
-    quantized = scene.quantized(distance, {"perturbed": moved_against(distance, scene, config.perturbation)})
+    quantized = scene.quantized(distance, against(scene, config, distance))
     return Game((quantized,), reaching_images(scene), sample=scene.source.sample)
+
+
+def against(scene: PoolScene, config: Config, distance: Term) -> dict[str, Term]:
+    """What is learned from the images moved, if they are."""
+    return {"perturbed": moved_against(distance, scene, config.perturbation)} if config.perturbation else {}
 
 
 def far_from(play: Play, config: Config) -> Tensor:

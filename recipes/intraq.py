@@ -16,9 +16,9 @@ from zerosum import Game
 from zerosum.objectives import cosine_margin, half_variance, target_probability_loss
 from zerosum.players.features import HeadTap
 from zerosum.recipes.common.augmentation import Crops
-from zerosum.recipes.common.data_free import LearningFromPool, Play, Subject, pair_of, prior_of
+from zerosum.recipes.common.data_free import LearningFromPool, Play, Source, Subject, pair_of, prior_of
 from zerosum.recipes.common.images_first import images_first
-from zerosum.recipes.common.pool import Labelled, PoolScene, pool_scene
+from zerosum.recipes.common.pool import Labelled, Pixels, PoolScene, pool_scene
 from zerosum.recipes.common.synthesis import synthesis_of
 from zerosum.runs import Experiment
 
@@ -33,12 +33,12 @@ class Config(LearningFromPool):
     """Least distance of an image's features from the mean of its class, 1 - cosine, 0 to 2."""
     far: float = 0.8
     """Greatest such distance."""
-    classes: float = 0.05
+    cross_entropy: float = 0.05
     """Weight of Q's cross-entropy beside half the variance of logits' differences."""
 
     def check(self) -> None:
         super().check()
-        self.check_at_least(0, "least_sure", "near", "classes")
+        self.check_at_least(0, "least_sure", "near", "cross_entropy")
         if self.least_sure > 1:
             raise ValueError(f"--least-sure {self.least_sure}: expected a probability, 0 to 1")
         if not self.near <= self.far <= 2:
@@ -51,6 +51,9 @@ def recipe(config: Config, subject: Subject | None = None) -> Experiment:
     scene = pool_scene(pair, prior_of(pair.teacher), config)
     synthesis, head = synthesis_of(scene, config), HeadTap(pair.teacher, pair.space)
 
+    def parts(made: Pixels) -> Source:
+        return Crops(made, config.crop, share=0.5) if config.crop < 1 else made
+
     def varied(count: int) -> Labelled:
         sure = torch.ones(count, device=pair.device)
         sure[::2] = torch.empty_like(sure[::2]).uniform_(config.least_sure, 1)
@@ -60,7 +63,7 @@ def recipe(config: Config, subject: Subject | None = None) -> Experiment:
                 "sureness": lambda seen: target_probability_loss(seen.logits, seen.labels, sure),
                 "margin": lambda seen: cosine_margin(head.features, centres[seen.labels], config.near, config.far),
             }
-            return synthesis.labelled(count, terms, lambda made: Crops(made, config.crop, share=0.5))
+            return synthesis.labelled(count, terms, parts)
 
     return images_first(scene, "quantization", lambda: make_game(scene, config), varied, config.synthesis_images)
 
@@ -81,6 +84,6 @@ def make_game(scene: PoolScene, config: Config) -> Game[Play]:
     """Q's alone."""
     quantized = scene.quantized(
         lambda play: half_variance(play.p, play.q).mean(),
-        {"classes": lambda play: config.classes * F.cross_entropy(play.q, play.labels)},
+        {"cross_entropy": lambda play: config.cross_entropy * F.cross_entropy(play.q, play.labels)},
     )
     return Game((quantized,), scene.play, sample=scene.source.sample)

@@ -3,9 +3,9 @@ arXiv 2203.02250).
 
 Pixels are optimized, while they roll and flip, until P tells the patches of an image apart and takes each image for the
 class that it was given; the ranges of Q's activations are observed on them. Nothing is learned. Published is one batch
-of 32 images, twice 500 rounds, a step size of 0.2, pixels cut to what is legal, and ranges from extremes
-(``--activation-range minmax``). The total variation that images are drawn towards is published for 32 images of 224
-pixels, 2,500 to 3,000; here it is as large for each pixel.
+of 32 images, twice 500 rounds, a step size of 0.2 (here 0.5, falling), pixels cut to what is legal, and ranges from
+extremes (``--activation-range minmax``). The total variation that images are drawn towards is published for 32 images
+of 224 pixels, 2,500 to 3,000; here it is as large for each pixel.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,8 @@ from zerosum.recipes.common.synthesis import Seen, synthesis_of
 from zerosum.recipes.reconstruction import answering
 from zerosum.runs import Experiment
 
-_LEAST, _MOST = (value / (32 * 3 * 224**2) ** 0.5 for value in (2500, 3000))
+_PUBLISHED = 224
+_LEAST, _MOST = (value / (32 * 3 * _PUBLISHED**2) ** 0.5 for value in (2500, 3000))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,15 @@ class Config(ImagesFirst):
 
     def check(self) -> None:
         super().check()
+        self.refuse("there is no game here, in which Q would take steps", "quantized_lr", "dynamics", "adjustment")
+        if self.rounds == 0:
+            self.refuse("no blocks are reconstructed in 0 rounds", "block_steps")
         self.check_at_least(0, "roll", "variation")
+
+
+def farthest(roll: int, side: int) -> int:
+    """Pixels by which images of such a side are rolled."""
+    return roll if side >= _PUBLISHED else min(roll, side // 8)
 
 
 def recipe(config: Config, subject: Subject | None = None) -> Experiment:
@@ -57,7 +66,7 @@ def recipe(config: Config, subject: Subject | None = None) -> Experiment:
     pair = pair_of(config, subject)
     count = config.plan(pair.teacher, pair.space).pool
     scene = AnsweringScene(pair, Pixels(noise(count, pair), config.batch_size), PatchPrior(pair.teacher), config)
-    synthesis, most = synthesis_of(scene, config), min(config.roll, min(pair.space.size) // 8)
+    synthesis, most = synthesis_of(scene, config), farthest(config.roll, min(pair.space.size))
 
     def variation(seen: Seen) -> Tensor:
         wanted = torch.empty((), device=pair.device).uniform_(_LEAST, _MOST) * seen.images.numel() ** 0.5

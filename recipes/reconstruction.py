@@ -37,8 +37,8 @@ class Config(ImagesFirst):
 
     def check(self) -> None:
         super().check()
-        if self.quantized_lr is not None:
-            raise ValueError(f"--quantized-lr {self.quantized_lr}: there is no game here, in which Q would take steps")
+        reason = "there is no game here, in which Q would take steps"
+        self.refuse(reason, "quantized_lr", "dynamics", "adjustment")
 
 
 def recipe(config: Config, subject: Subject | None = None) -> Experiment:
@@ -53,10 +53,11 @@ def recipe(config: Config, subject: Subject | None = None) -> Experiment:
 def experiment_on(images: torch.Tensor, pair: Pair, config: Config) -> Experiment:
     """The same on these images, (N, channels, height, width) in normalised input space, or from them on."""
     pixels = Pixels(images.to(pair.device, memory_format=torch.channels_last), config.batch_size)
-    pixels.put(0, answered(pixels.values.detach(), pair, config.batch_size))
     scene = AnsweringScene(pair, pixels, synthesis_prior(pair.teacher), config)
     at_once = None if config.images == "generator" else config.synthesis_images
     way = synthesis_of(scene, config).ways.get(config.images)
+    if way is None:
+        pixels.put(0, answered(pixels.values.detach(), pair, config.batch_size))
     return images_first(scene, "reconstruction", lambda: answering(scene), way, at_once)
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from zerosum import Game
 from zerosum.objectives import activation_map_loss, low_pass, selective_cross_entropy
-from zerosum.players import batchnorm_layers
+from zerosum.randomness import kept_random_state
 from zerosum.recipes import hast
 from zerosum.recipes.common.data_free import Play, Subject, pair_of, prior_of
-from zerosum.recipes.common.perturbation import moved_against, reaching_images
+from zerosum.recipes.common.perturbation import reaching_images
 from zerosum.recipes.common.pool import PoolScene, pool_scene
 from zerosum.runs import Experiment
 
@@ -49,14 +49,28 @@ class Config(hast.Config):
 def recipe(config: Config, subject: Subject | None = None) -> Experiment:
     """Pixels, and a quantized copy of ``config.backbone``, or of a network that is handed in, to learn from them."""
     pair = pair_of(config, subject)
-    if config.activation_map and not batchnorm_layers(pair.teacher):
-        raise ValueError(
-            f"--activation-map {config.activation_map}: {pair.architecture.name} has no BatchNorm, so it is no network "
-            "of convolutions, of which such maps are; give 0"
-        )
     scene = pool_scene(pair, prior_of(pair.teacher), config)
     scene.look_inside()
+    if config.activation_map:
+        check_maps(scene, config)
     return hast.on_hard_images(scene, config, lambda scene, _: make_game(scene, config))
+
+
+def check_maps(scene: PoolScene, config: Config) -> None:
+    """That there are such maps, before any images are made.
+
+    Raises:
+        ValueError: logits are not computed from what the last block gives, but from a rearrangement of it.
+    """
+    with kept_random_state():
+        play = reaching_images(scene)(scene.source.sample())
+    try:
+        activation_map_loss(play.p_features[-1], play.p, play.q_features[-1], play.q)
+    except RuntimeError as error:
+        raise ValueError(
+            f"--activation-map {config.activation_map}: {scene.pair.architecture.name} gives no maps of where it "
+            "looks, which only convolutions do, not compiled; give 0"
+        ) from error
 
 
 def make_game(scene: PoolScene, config: Config) -> Game[Play]:
@@ -70,7 +84,7 @@ def make_game(scene: PoolScene, config: Config) -> Game[Play]:
         found = activation_map_loss(play.p_features[-1], play.p, play.q_features[-1], play.q)
         return config.activation_map * found
 
-    terms = {"perturbed": moved_against(distance, scene, config.perturbation)}
+    terms = hast.against(scene, config, distance)
     quantized = scene.quantized(distance, terms | ({"activation_map": maps} if config.activation_map else {}))
     play = reaching_images(scene, lambda images: low_pass(images, config.cutoff))
     return Game((quantized,), play, sample=scene.source.sample)

@@ -34,8 +34,8 @@ class Config(AsPublished):
     activation: float = 0.1
     """Weight of the generator's wish that P's last features be large."""
     gap_tolerance: float = 0.03
-    """The game is stationary when the gap's running mean stays this close to 0, in units of the payoff, a distance of
-    logits and features that has no bound."""
+    """The game is stationary when the gap's mean over five readings stays this close to 0, in units of the payoff, a
+    distance of logits and features that has no bound; nobody has measured what it is worth."""
 
     def check(self) -> None:
         super().check()

@@ -55,7 +55,7 @@ def league(tmp_path, monkeypatch):
     def made(name="league", rows=(GDFQ,)):
         out = tmp_path / name
         out.mkdir(exist_ok=True)
-        book = Book(out / "league.csv", out / "record.lock")
+        book = Book(out / "league.csv")
         return League([COLUMN], rows, out, book, {"digits": ByFolder()}, {}, program=program)
 
     return made
@@ -152,7 +152,7 @@ def test_recipes_take_the_options_of_their_rows(row):
 def records():
     def made(method, seed, top1, step=1e-3, **figures):
         known = {"teacher_top1": 99.0, "seconds": 60.0, "rounds": 100, "measured_on": 400} | figures
-        return Record("digits", method, step, seed, 0, f"play {method} {seed}", True, top1, **known)
+        return Record("digits", method, step, seed, 0, f"play {method} --seed {seed}", True, top1, **known)
 
     adasg = [made("adasg", seed, top1, divergence=seed) for seed, top1 in enumerate((90.0, 92.0, 94.0))]
     gdfq = [made("gdfq", seed, top1) for seed, top1 in enumerate((88.0, 91.0))]
@@ -167,7 +167,7 @@ def test_the_table_has_means_deviations_and_intervals(records):
     assert lines[4] == "| rounding | 80.0 |  | 1 |  | -10.0 |  |  | 60 | 100 |  |  |"
     assert "on 400 real images" in lines[6]
     assert "of one network with 92.0 % is 1.4 points" in lines[6]  # the root of 0.92 · 0.08 / 400
-    assert lines[-4:] == ["play adasg 0", "play gdfq 0", "play rounding 0", "```"]
+    assert lines[-4:] == ["play adasg --seed 0", "play gdfq --seed 0", "play rounding --seed 0", "```"]
 
 
 def test_a_page_is_written_anew_between_its_marks_alone(records, tmp_path):
@@ -185,7 +185,18 @@ def test_a_page_is_written_anew_between_its_marks_alone(records, tmp_path):
 
 
 def test_a_book_gives_back_what_was_added(records, tmp_path):
-    book = Book(tmp_path / "league.csv", tmp_path / "lock")
+    book = Book(tmp_path / "league.csv")
     for record in records[:2]:
         book.add(record)
     assert [record._replace(chosen=True) for record in book.records()] == records[:2]
+
+
+def test_records_of_other_options_do_not_stay_beside_those_of_todays(records, tmp_path):
+    book = Book(tmp_path / "league.csv")
+    for record in records:
+        book.add(record._replace(command=f"play {record.method} --quantized-lr 0.1 --seed {record.seed}"))
+    book.add(records[0]._replace(command="play adasg --more --quantized-lr 0.1 --seed 0"))
+    kept = [(record.method, record.seed) for record in book.records()]
+    assert kept.count(("adasg", 0)) == 1
+    assert not {("adasg", 1), ("adasg", 2)} & set(kept)
+    assert len(kept) == len(records) - 2

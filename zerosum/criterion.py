@@ -20,7 +20,8 @@ class Verdict:
 class Criterion(ABC):
     """Is this an equilibrium? Asked in rounds in which both players move, every ``every`` of them.
 
-    It leaves the game as it was. Random numbers that it draws are its own: the match puts all generators back.
+    A criterion leaves the game as it was. The random numbers that it draws are its own: the match puts all generators
+    back to where they were.
     """
 
     every: int = 1

@@ -57,12 +57,20 @@ class Game(Generic[PlayT]):
 
     @property
     def maximizer(self) -> Player:
-        """The player that raises the payoff; ValueError where the minimizer plays alone."""
+        """The player that raises the payoff.
+
+        Raises:
+            ValueError: the minimizer plays alone.
+        """
         return self._on_side("maximize")
 
     @property
     def minimizer(self) -> Player:
-        """The player that lowers the payoff; ValueError where the maximizer plays alone."""
+        """The player that lowers the payoff.
+
+        Raises:
+            ValueError: the maximizer plays alone.
+        """
         return self._on_side("minimize")
 
     def _on_side(self, side: Side) -> Player:
@@ -80,7 +88,11 @@ class Game(Generic[PlayT]):
         return [other for other in self.players if other is not player]
 
     def movers(self, round: int) -> list[Player]:
-        """The players that move in this round, counted from 0; ValueError where all sit it out."""
+        """The players that move in this round, counted from 0.
+
+        Raises:
+            ValueError: all sit it out.
+        """
         movers = [player for player in self.players if player.moves_in(round)]
         if not movers:
             names = " and ".join(repr(player.name) for player in self.players)

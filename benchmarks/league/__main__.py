@@ -104,6 +104,7 @@ def play(options: Options) -> None:
     given = {"CIFAR_WEIGHTS": options.cifar_weights, "CIFAR_DATA": options.cifar_data}
     files = {name: str(path.absolute()) for name, path in given.items() if path is not None}
     images = {column.name: held_out(column, files, out) for column in columns}
+    book = Book(options.record)
     shown = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*shown, console=output()) as progress:
 
@@ -112,7 +113,7 @@ def play(options: Options) -> None:
                 progress.console.print(said, soft_wrap=True)
             progress.update(task, completed=total - league.left)
 
-        league = League(columns, rows, out, Book(options.record, out / "record.lock"), images, files, tell)
+        league = League(columns, rows, out, book, images, files, tell)
         total = league.left
         task = progress.add_task("cells", total=total)
         league.play(options.workers)
@@ -134,10 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return refuse(error)
     except KeyboardInterrupt:
         say("interrupted; to go on, start it again")
-        return INTERRUPTED
-    finally:
-        write_page(Book(options.record, options.record).records(), options.record.with_suffix(".md"))
-    return 0
+        code = INTERRUPTED
+    else:
+        code = 0
+    write_page(Book(options.record).records(), options.record.with_suffix(".md"))
+    return code
 
 
 if __name__ == "__main__":

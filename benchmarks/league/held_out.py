@@ -1,5 +1,6 @@
 """Images that no method learns from, and no person took: step sizes are chosen by them."""
 
+import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +36,9 @@ class HeldOut(NamedTuple):
 
 def held_out(column: Column, files: dict[str, str], folder: Path) -> HeldOut:
     """Those of a column's network, made at the first call and kept in the folder."""
-    path = folder / f"held-out-{column.backbone}.safetensors"
+    weights = Path(files["CIFAR_WEIGHTS"]).read_bytes() if column.options else b""
+    mark = f"-{hashlib.sha256(weights).hexdigest()[:8]}" if weights else ""
+    path = folder / f"held-out-{column.backbone}{mark}.safetensors"
     with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             write_whole(path, save(_make(column, files)._asdict()))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from benchmarks.league.held_out import HeldOut
-from benchmarks.league.record import Book, Record
+from benchmarks.league.record import Book, Record, choose
 from benchmarks.league.rows import BATCH, TUNED_ON, Cell, Column, Row
 from zerosum.players import QUANTIZED, load_quantized
 from zerosum.runs import run_folder
@@ -26,7 +26,7 @@ def cells_of(column: Column, row: Row, records: Sequence[Record]) -> list[Cell]:
     """Those to play, as far as is known by now: all step sizes with one seed, then the chosen one with the others."""
     tuning = [Cell(column, row, step, TUNED_ON) for step in row.step_sizes]
     found = [record for record in records if any(map(record.is_of, tuning))]
-    chosen = [record.step for record in found if record.chosen]
+    chosen = [record.step for record in choose(found) if record.chosen]
     if len(found) < len(tuning) or not chosen:
         return tuning
     return tuning + [Cell(column, row, chosen[0], seed) for seed in column.seeds if seed != TUNED_ON]

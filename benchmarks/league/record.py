@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,9 @@ from benchmarks.league.rows import TUNED_ON, Cell
 from zerosum.runs.files import write_whole
 
 Key = tuple[str, str, float | None, int]
+
+
+_VARYING = re.compile(r" --(seed|quantized-lr) \S+")
 
 
 class Record(NamedTuple):
@@ -43,20 +47,20 @@ class Record(NamedTuple):
         """Of which there is one."""
         return self.column, self.method, self.step, self.seed
 
+    def is_alike(self, other: "Record") -> bool:
+        """Whether the commands differ in seed and step size at most."""
+        return _VARYING.sub("", self.command) == _VARYING.sub("", other.command)
+
     def is_of(self, cell: Cell) -> bool:
         """Whether this is what the cell came to, with its options of today."""
         return (self.column, self.method, self.command) == (cell.column.name, cell.row.name, cell.command)
 
 
 class Book:
-    """Records in a file, to which several processes add.
+    """Records in a file, to which several processes add, in turn."""
 
-    Args:
-        lock: a file by which they take turns.
-    """
-
-    def __init__(self, path: Path, lock: Path) -> None:
-        self.path, self._lock = path, lock
+    def __init__(self, path: Path) -> None:
+        self.path, self._lock = path, path.with_name(f".{path.name}.lock")
 
     def records(self) -> list[Record]:
         """All that there are."""
@@ -66,14 +70,16 @@ class Book:
             return [_parse(line) for line in csv.DictReader(file)]
 
     def add(self, record: Record) -> None:
-        """In place of one of the same key. The file has all records at any time, or all but this."""
+        """In place of one of the same key, and of those of its method that were played with other options. The file has
+        all records at any time, or all but this."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self._lock):
-            others = [other for other in self.records() if other.key != record.key]
+            kept = (other for other in self.records() if other.key[:2] != record.key[:2] or other.is_alike(record))
+            others = [other for other in kept if other.key != record.key]
             content = io.StringIO(newline="")
             writer = csv.writer(content, lineterminator="\n")
             writer.writerow(Record._fields)
             writer.writerows(map(_written, choose([*others, record])))
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self.path, content.getvalue().encode())
 
 

@@ -99,7 +99,7 @@ COLUMNS = (
 )
 
 METHODS = (
-    Row("rounding", "adasg", ("--rounds", "0"), learns=False),
+    Row("rounding", "reconstruction", ("--rounds", "0", "--images", "generator"), learns=False, first=True),
     Row("dfq", "dfq", learns=False),
     Row("zeroq", "zeroq", learns=False, first=True),
     Row("gdfq", "gdfq"),
@@ -115,6 +115,9 @@ METHODS = (
     Row("genie", "genie", learns=False, first=True),
 )
 
+_PLAIN = ("--hardness", "0", "--crop", "1")
+_ALONE = (*_PLAIN, "--alignment", "0", "--perturbation", "0")
+
 # Adam's steps do not depend on the scale of a loss: a third of the weight of statistics is three times that of all that
 # is contested.
 GAME = (
@@ -127,12 +130,13 @@ GAME = (
     Row("a step against Q", "adasg", ("--perturbation", "0.01")),
     Row("balanced", "adasg", ("--dynamics", "balanced")),
     Row("untrained generator", "adasg", ("--generator-lr", "0")),
-    Row("pixels alone", "hast", ("--hardness", "0", "--alignment", "0", "--perturbation", "0"), first=True),
-    Row("pixels and features", "hast", ("--hardness", "0", "--perturbation", "0"), first=True),
-    Row("pixels and a step against Q", "hast", ("--hardness", "0", "--alignment", "0"), first=True),
+    Row("noise alone", "hast", (*_ALONE, "--synthesis-rounds", "0"), first=True),
+    Row("pixels alone", "hast", _ALONE, first=True),
+    Row("pixels and features", "hast", (*_PLAIN, "--perturbation", "0"), first=True),
+    Row("pixels and a step against Q", "hast", (*_PLAIN, "--alignment", "0"), first=True),
     Row("reconstruction and game", "adasg", blocks=True),
-    Row("reconstruction alone", "reconstruction", ("--images", "generator"), learns=False),
+    Row("reconstruction alone", "reconstruction", ("--images", "generator"), learns=False, first=True),
     Row("reconstruction on pixels", "reconstruction", ("--images", "pixels"), learns=False, first=True),
-    Row("reconstruction on noise", "reconstruction", ("--images", "noise"), learns=False),
+    Row("reconstruction on noise", "reconstruction", ("--images", "noise"), learns=False, first=True),
 )
 """What the game is worth: these beside AdaSG itself, which plays simultaneously."""

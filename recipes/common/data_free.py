@@ -1,10 +1,11 @@
 """What every game of data-free quantization has, for a recipe to import: it adds what the two players want."""
 
 from zerosum.recipes.common.keeping import Keeping
-from zerosum.recipes.common.options import AsPublished, DataFreeOptions, ImagesFirst, LearningFromPool
+from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair, pair_of
 from zerosum.recipes.common.play import Play
 from zerosum.recipes.common.prior import NoPrior, Prior, prior_of
+from zerosum.recipes.common.published import AsPublished, ImagesFirst, LearningFromPool
 from zerosum.recipes.common.scene import Scene
 from zerosum.recipes.common.source import Generated, Source, Superposed, generated
 from zerosum.recipes.common.subject import Subject

@@ -8,7 +8,7 @@ from rich.console import Group
 
 from zerosum import BalanceGap, Criterion, Dynamics, Game, Match, players
 from zerosum.players.blocks import BLOCKS
-from zerosum.randomness import kept_random_state
+from zerosum.randomness import kept_random_state, seed_all
 from zerosum.recipes.common.effort import seconds_of
 from zerosum.recipes.common.pair import examination_of
 from zerosum.recipes.common.scene import Scene
@@ -17,6 +17,7 @@ from zerosum.runs import Experiment, Outcome, Stage
 _PICTURES = 30
 _PROBE = 128  # images on which the Balance Gap is read
 _WINDOW = 5
+_OTHERS = 1_000_000  # above the seed of the run
 _AHEAD = ("samples run ahead of the quantized network", "the quantized network runs ahead of the samples")
 
 
@@ -63,6 +64,7 @@ class Keeping:
         config = self.config
         probes = [game.sample()]
         with kept_random_state():  # the game's course does not depend on how many more there are
+            seed_all(config.seed + _OTHERS)  # or they would be the batches of its first rounds
             probes += [game.sample() for _ in range(1, -(-_PROBE // config.batch_size))]
         return BalanceGap(*probes, every=config.gap_every, tolerance=config.gap_tolerance, window=_WINDOW, ahead=_AHEAD)
 
@@ -106,10 +108,16 @@ class Keeping:
         return stages | {"after": self._measure() if restored else until(match.round)}
 
     def finish(self, matches: Mapping[str, Match], folder: Path) -> Outcome:
-        """Of the matches that were played, the last in which the student moved counts."""
+        """Of the matches that were played, the last in which the student moved counts; where it was broken off before
+        any, the student is rounded, with ranges of what images there are."""
         pair, scheme = self.scene.pair, self.scene.pair.scheme
-        match = [match for match in matches.values() if self._student(match.game) is not None][-1]
-        stages = self._stages(match)
+        played = [match for match in matches.values() if self._student(match.game) is not None]
+        match = (played or [*matches.values()])[-1]
+        if played:
+            stages = self._stages(match)
+        else:
+            self.scene.calibrate()
+            stages = dict.fromkeys(("before", "after"), self._measure())
         path, names = folder / players.QUANTIZED, players.label_names(pair.teacher)
         players.save_quantized(path, pair.student, pair.architecture, pair.space, scheme, names)
         with match.game.undisturbed():

@@ -1,5 +1,6 @@
 """What every run of data-free quantization may be asked for."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from zerosum.players.pretrained import local_checkpoint, local_config, local_fol
 from zerosum.recipes.common.effort import Effort, Plan, plan_of
 from zerosum.runs import Options
 from zerosum.runs.inputs import expand
+from zerosum.runs.messages import flag
 
 DEFAULT_BACKBONE = "digits_resnet8"
 _LONG = 200  # rounds of a game
@@ -140,6 +142,21 @@ class DataFreeOptions(Options):
         if self.data_root is not None and not is_named(self.data or ""):
             raise ValueError(f"--data-root {self.data_root}: only a data set by name has one, such as torch/cifar10")
 
+    def refuse(self, reason: str, *names: str) -> None:
+        """That these options, which mean nothing here, have been left as they are.
+
+        Raises:
+            ValueError: one has not; ``reason`` ends the message.
+        """
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in names:
+            if (value := getattr(self, name)) != defaults[name]:
+                raise ValueError(f"{flag(name)} {value}: {reason}")
+
+    def refuse_contest(self) -> None:
+        """That nothing is asked for which needs two players who contest a payoff."""
+        self.refuse("nobody contests a payoff here", "gap_every", "gap_tolerance", "stop_when_stationary")
+
     def inputs(self) -> Mapping[str, Path]:
         """The weights' file, also where a package or a folder brings it, the folder's config, and the folder of images,
         unless it is a hub's cache."""
@@ -185,58 +202,3 @@ class DataFreeOptions(Options):
         if renewals is None:
             renewals = made.renewals if steps and rounds - warmup >= _LONG and made.leaves < 1 else 0
         return made._replace(rounds=rounds, warmup=warmup, block_steps=steps, renewals=renewals)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AsPublished(DataFreeOptions):
-    """What methods have that reconstruct no blocks."""
-
-    block_steps: int | None = 0
-    """Steps of each block's reconstruction, when the quantized network comes in; 0, as published, leaves it out, and
-    the last state is kept. With it, that which is nearest to full precision on images put aside."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImagesFirst(DataFreeOptions):
-    """What methods have that make all images before Q learns from them."""
-
-    pool: int | None = None
-    """Images that are made. Default: by the effort. Published: 1,024 to 5,120."""
-    synthesis_rounds: int = 500
-    """Rounds in which images are optimized, those that are made at a time. Published: 500 to 1,000 for pixels, 4,000
-    for latents."""
-    synthesis_images: int = 128
-    """Pixels or latents that are optimized at a time, each time from a fresh start. Published: 64 to 256, and 128."""
-
-    def check(self) -> None:
-        super().check()
-        self.check_at_least(1, "synthesis_rounds", "synthesis_images")
-        for name in ("warmup", "renewals", "leaves"):
-            if (value := getattr(self, name)) is not None and (value or name == "leaves"):
-                raise ValueError(f"--{name} {value}: there is no game here; all images are made before Q learns")
-        if self.dynamics == "balanced":
-            raise ValueError("--dynamics balanced: there is no game here, so that nobody can lag")
-
-    def plan(self, network: nn.Module, space: InputSpace) -> Plan:
-        return super().plan(network, space)._replace(warmup=0, renewals=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearningFromPool(AsPublished, ImagesFirst):
-    """What those have in which Q then learns from these images, all of it at once."""
-
-    synthesis_rounds: int = 200
-    """Rounds in which images are optimized, those that are made at a time. Published: 1,000."""
-    block_steps: int | None = 0
-    """Steps of each block's reconstruction on the images, before Q learns from them; 0, as published, leaves it out."""
-    rounds: int | None = None
-    """Rounds in which Q learns, a step in each. Published: 20,000 to 30,000. Default: by the effort and the network's
-    size."""
-    crop: float = 0.5
-    """Least share of an image that Q sees of it, a random part in each round, enlarged, and flipped or not; 1 shows
-    whole images as they are."""
-
-    def check(self) -> None:
-        super().check()
-        if not 0 < self.crop <= 1:
-            raise ValueError(f"--crop {self.crop}: expected a share above 0, up to 1")

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from zerosum.players.spaces import image_moments
 from zerosum.recipes.common.augmentation import Crops
-from zerosum.recipes.common.options import DataFreeOptions, LearningFromPool
+from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.prior import Prior
+from zerosum.recipes.common.published import LearningFromPool
 from zerosum.recipes.common.scene import Scene
 from zerosum.recipes.common.source import Source
 

@@ -13,12 +13,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRSchedul
 from zerosum import Game, Match, Player, Simultaneous, Term
 from zerosum.objectives import bn_alignment
 from zerosum.players import InputSpace, batchnorm_layers
-from zerosum.players.generator import generator_of
+from zerosum.players.generator import Conditioning, generator_of
 from zerosum.players.swing import swinging
-from zerosum.recipes.common.options import ImagesFirst
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.pool import Labelled, Pixels, PoolScene, answered, noise
 from zerosum.recipes.common.prior import BatchNormPrior, Moments, PatchPrior, Prior
+from zerosum.recipes.common.published import ImagesFirst
 from zerosum.recipes.common.source import Generated, Source
 
 Way = Callable[[int], Labelled]
@@ -82,6 +82,7 @@ class Synthesis:
         rounds: of each call; published: 500 to 1,000 for pixels, 4,000 for latents.
         batch_size: images a round of the generator; pixels and latents see all of theirs in each.
         arithmetic: in which networks compute.
+        conditioning: how the generator takes labels.
     """
 
     def __init__(
@@ -91,9 +92,10 @@ class Synthesis:
         rounds: int,
         batch_size: int,
         arithmetic: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        conditioning: Conditioning = "embedding",
     ) -> None:
         self.pair, self.prior, self.rounds, self.batch_size = pair, prior, rounds, batch_size
-        self.arithmetic = arithmetic
+        self.arithmetic, self.conditioning = arithmetic, conditioning
         self.ways: dict[str, Way] = {
             "generator": self.generator,
             "pixels": self.pixels,
@@ -118,13 +120,13 @@ class Synthesis:
 
     def _move(self, pixels: Pixels, source: Source, terms: Mapping[str, Term]) -> None:
         adam = Adam(pixels.parameters(), 0.5)
-        self._play(source, [adam], [CosineAnnealingLR(adam, self.rounds)], terms)
+        self._play(source, [adam], [CosineAnnealingLR(adam, max(1, self.rounds))], terms)
 
     def latents(self, count: int) -> Labelled:
         """Latents and a generator, while P swings (Genie-D, Jeon et al., CVPR 2023)."""
         source = Latents(count, self.pair.space, self.pair.device)
         adams = Adam([source.values], 0.1), Adam(source.generator.parameters(), 0.01)
-        schedules = CosineAnnealingLR(adams[0], self.rounds), ExponentialLR(adams[1], 0.95 ** (1 / 100))
+        schedules = CosineAnnealingLR(adams[0], max(1, self.rounds)), ExponentialLR(adams[1], 0.95 ** (1 / 100))
         with swinging(self.pair.teacher):
             self._play(source, adams, schedules, {"input_moments": _of_input})
         with torch.no_grad():
@@ -133,7 +135,7 @@ class Synthesis:
     def generator(self, count: int) -> Labelled:
         """A generator of whatever latents and labels, which P is to see (GDFQ, Xu et al., ECCV 2020)."""
         pair = self.pair
-        generator = generator_of(pair.space, pair.classes)
+        generator = generator_of(pair.space, pair.classes, conditioning=self.conditioning)
         source = Generated(generator, self.batch_size, pair.device)
         adam = Adam(generator.parameters(), 1e-3, betas=(0.5, 0.999))
         self._play(source, [adam], [], {"class": lambda seen: F.cross_entropy(seen.logits, seen.labels)})
@@ -164,7 +166,8 @@ class Synthesis:
 
 def synthesis_of(scene: PoolScene, config: ImagesFirst) -> Synthesis:
     """For a scene's pool."""
-    return Synthesis(scene.pair, scene.prior, config.synthesis_rounds, config.batch_size, scene.arithmetic)
+    rounds, size = config.synthesis_rounds, config.batch_size
+    return Synthesis(scene.pair, scene.prior, rounds, size, scene.arithmetic, config.conditioning)
 
 
 def _of_input(seen: Seen) -> Tensor:

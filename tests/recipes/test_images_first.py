@@ -9,20 +9,21 @@ import torch.nn.functional as F
 
 import zerosum
 from tests.processes import lines
-from zerosum.objectives import calibration_loss, feature_alignment, half_variance, low_pass, selective_cross_entropy
+from zerosum.objectives import feature_alignment, half_variance, low_pass, selective_cross_entropy
 from zerosum.players import Bits, load_backbone
 from zerosum.players.features import HeadTap
 from zerosum.recipes import adasg, hast, intraq, synq
 from zerosum.recipes.common.augmentation import Rolled
 from zerosum.recipes.common.data_free import Pair, pair_of, prior_of, scene_of
 from zerosum.recipes.common.perturbation import reaching_images
-from zerosum.recipes.common.pool import Pixels, pool_scene
+from zerosum.recipes.common.pool import Pixels, noise, pool_scene
+from zerosum.recipes.common.synthesis import Synthesis
 from zerosum.runs.run import main
 
 IMAGES = ["--pool", "20", "--synthesis-rounds", "3", "--synthesis-images", "8", "--batch-size", "8", "--device", "cpu"]
 Q = "quantized network"
 LEARNING = {
-    "intraq": {"surrogate", "classes"},
+    "intraq": {"surrogate", "cross_entropy"},
     "hast": {"surrogate", "perturbed"},
     "synq": {"surrogate", "perturbed", "activation_map"},
 }
@@ -169,11 +170,18 @@ def test_head_features_are_what_the_classifier_is_given():
         (["intraq", "--near", "0.9"], "--near 0.9 --far 0.8"),
         (["intraq", "--least-sure", "1.5"], "--least-sure 1.5"),
         (["synq", "--cutoff", "0"], "--cutoff 0"),
-        (["synq", "--backbone", "digits_vit"], "digits_vit has no BatchNorm"),
+        (["synq", "--backbone", "digits_vit"], "digits_vit gives no maps of where it looks"),
         (["psaq", "--backbone", "digits_resnet8"], "no attention, no LayerNorm"),
         (["psaq", "--variation", "-1"], "--variation -1"),
         (["zeroq", "--quantized-lr", "0.1"], "--quantized-lr 0.1: there is no game here"),
         (["genie", "--synthesis-images", "0"], "--synthesis-images 0"),
+        (["zeroq", "--block-steps", "100"], "--block-steps 100: no blocks are reconstructed in 0 rounds"),
+        (["genie", "--dynamics", "extragradient"], "--dynamics extragradient: there is no game here"),
+        (["psaq", "--quantized-lr", "0.1"], "--quantized-lr 0.1: there is no game here"),
+        (["hast", "--stop-when-stationary"], "--stop-when-stationary True: nobody contests a payoff"),
+        (["gdfq", "--gap-every", "5"], "--gap-every 5: nobody contests a payoff"),
+        (["gdfq", "--dynamics", "balanced"], "--dynamics balanced: nobody contests a payoff"),
+        (["dfq", "--dynamics", "balanced"], "--dynamics balanced: nothing is played"),
     ],
 )
 def test_bad_options_are_refused(arguments, message, capsys, tmp_path):
@@ -193,10 +201,31 @@ def test_a_generators_images_are_moved_too(makers):
     assert play.images.requires_grad is makers
 
     def loss(play):
-        return calibration_loss(play.p, play.q)
+        return half_variance(play.p, play.q).mean()
 
     images = play.images.detach().requires_grad_()
     (uphill,) = torch.autograd.grad(loss(scene.see(images, play.labels)), images)
     moved = scene.see(images.detach() + 0.05 * uphill.sign(), play.labels)
     torch.testing.assert_close(losses["perturbed"], loss(moved), rtol=1e-4, atol=1e-3)
     assert losses["perturbed"] != losses["surrogate"]
+
+
+class Stopping(zerosum.Watcher):
+    def on_round(self, match, record):
+        match.stop()
+
+
+@pytest.mark.parametrize("name", ["hast", "zeroq", "genie"])
+def test_broken_off_while_images_are_made_there_is_a_rounded_network(name):
+    options = {"pool": 20, "synthesis_rounds": 2, "synthesis_images": 8, "device": "cpu", "progress": False}
+    result = zerosum.quantize("digits_resnet8", "w8a8", recipe=name, watchers=[Stopping()], **options)
+    assert result.interrupted
+    assert result.summary["after_top1"] == result.summary["before_top1"] > 90
+
+
+def test_no_rounds_of_synthesis_leave_noise():
+    pair = Pair(load_backbone("digits_resnet8"), Bits(4, 4))
+    torch.manual_seed(3)
+    made = Synthesis(pair, prior_of(pair.teacher), 0, 8).labelled(12, {})
+    torch.manual_seed(3)
+    assert torch.equal(made.images, noise(12, pair))

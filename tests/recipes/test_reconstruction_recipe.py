@@ -109,7 +109,7 @@ def test_what_has_no_meaning_here_is_refused(capsys):
     for option, value in (("--warmup", "3"), ("--leaves", "0.5")):
         assert main([reconstruction.__file__, option, value]) == 2
         assert "there is no game here" in capsys.readouterr().err
-    assert main([reconstruction.__file__, "--synthesis-rounds", "0"]) == 2
+    assert main([reconstruction.__file__, "--synthesis-rounds", "-1"]) == 2
 
 
 def hooks(network):

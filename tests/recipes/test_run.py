@@ -113,7 +113,7 @@ def test_no_rounds_leave_a_network_that_was_only_rounded(tmp_path):
     assert summary["rounds"] == 0
 
 
-@pytest.mark.parametrize("dynamics", [*DYNAMICS, "balanced"])
+@pytest.mark.parametrize("dynamics", DYNAMICS)
 def test_adasg_is_played_by_any_dynamics(dynamics):
     few = {"rounds": 20, "warmup": 5, "calibration": 4, "block_steps": 0, "measure_every": 5}
     config = adasg.Config(dynamics=dynamics, device="cpu", **few)

@@ -71,7 +71,11 @@ class AllOf(_Together):
 
 
 class Patience(Criterion):
-    """Holds when another criterion has held in each of its last ``readings`` readings, of which it wants at least 1."""
+    """Holds when another criterion has held in each of its last ``readings`` readings.
+
+    Raises:
+        ValueError: ``readings`` below 1.
+    """
 
     def __init__(self, criterion: Criterion, readings: int = 5) -> None:
         if readings < 1:

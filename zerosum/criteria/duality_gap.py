@@ -33,7 +33,11 @@ class DualityGap(Criterion):
     """
 
     def __init__(
-        self, respond: Response | None = None, probe: Any = None, every: int = 100, tolerance: float = 1e-3
+        self,
+        respond: Response | None = None,
+        probe: Any = None,
+        every: int = 100,
+        tolerance: float = 1e-3,
     ) -> None:
         check_settings(every, tolerance)
         self.respond = respond or BestResponse()

@@ -14,7 +14,8 @@ from zerosum.player import Player
 class Field:
     """F at one play: the movers' gradients, laid end to end, of their own losses.
 
-    All operations in play and losses have to be twice differentiable. Products: a tensor a parameter, or zeros.
+    Every operation in ``play`` and in the losses has to be twice differentiable. Products are lists of tensors, one a
+    parameter, zeros where nothing is reached.
     """
 
     def __init__(self, game: Game[Any], movers: Sequence[Player], sample: Any) -> None:
@@ -54,12 +55,19 @@ class Field:
             return [torch.zeros_like(p) for p in self.parameters]
         return list(
             torch.autograd.grad(
-                [row for row, _ in outputs], probe, [v for _, v in outputs], retain_graph=True, materialize_grads=True
+                [row for row, _ in outputs],
+                probe,
+                [v for _, v in outputs],
+                retain_graph=True,
+                materialize_grads=True,
             )
         )
 
     def step(self, direction: Sequence[Tensor]) -> None:
-        """Every mover's optimizer steps along its part of ``direction``, without what its loss does not reach."""
+        """Every mover's optimizer steps along its part of ``direction``.
+
+        A parameter that its player's loss does not reach is given no gradient, as in plain play.
+        """
         rest = iter(direction)
         for player in self.movers:
             reached = self.evaluation.gradients[player]

@@ -14,7 +14,8 @@ from zerosum.player import Player
 class Optimistic(Dynamics):
     """Each player steps as if the next gradient were this one again (Popov 1980; Daskalakis et al., ICLR 2018).
 
-    ``w' = w - 2η F(w) + η F(w⁻)``, with w⁻ the point before, and 0 for F(w⁻) in the first round. One play each.
+    ``w' = w - 2η F(w) + η F(w⁻)``, with w⁻ the point before; ``F(w⁻) = 0`` in a player's first round. One play a
+    round.
 
     As in Optimistic Adam (Daskalakis et al., algorithm 1) the optimizer's own update Δ stands for ``-η F``, so momentum
     and moments take up each gradient once: ``w' = w + 2Δ - Δ⁻``. It is computed as ``b' = b + Δ``, ``w' = b' + Δ``,

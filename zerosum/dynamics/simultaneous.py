@@ -11,8 +11,9 @@ from zerosum.player import Player
 class Simultaneous(Dynamics):
     """Both players step from the same point, on one play, each network forward once.
 
-    ``w' = w - η F(w)``: gradient descent-ascent, the published AdaSG loop. It converges in strongly convex-strongly
-    concave games for small η (κ² rounds in general), and spirals out of a bilinear one: ``|w'| = √(1 + η²) |w|``.
+    ``w' = w - η F(w)``: gradient descent-ascent, the published AdaSG loop. It converges in strongly
+    convex-strongly concave games for small η (κ² rounds in general), and spirals out of a bilinear one, where
+    ``|w'| = √(1 + η²) |w|``.
     """
 
     def step(self, game: Game[Any], movers: Sequence[Player]) -> Round:
