@@ -20,3 +20,5 @@ class Config(reconstruction.Config):
 
     images: Images = "latents"
     """Where images come from; Genie's are of latents."""
+    synthesis_rounds: int = 200
+    """Rounds in which images are optimized, those that are made at a time. Published: 4,000."""

@@ -112,7 +112,7 @@ METHODS = (
     Row("intraq", "intraq", first=True),
     Row("hast", "hast", first=True),
     Row("synq", "synq", first=True),
-    Row("genie", "genie", learns=False, first=True),
+    Row("genie", "genie", ("--synthesis-rounds", "500"), learns=False, first=True),
 )
 
 _PLAIN = ("--hardness", "0", "--crop", "1")

@@ -152,7 +152,7 @@ def test_a_latent_is_the_weighted_sum_of_standardised_ones():
         (["qimera", "--mixed", "0"], "--mixed 0"),
         (["qimera", "--superposed", "1.5"], "--superposed 1.5: expected a share"),
         (["zaq", "--dynamics", "extragradient"], "this game alternates"),
-        (["gdfq", "--dynamics", "balanced"], "--dynamics balanced: no two players contest a payoff here"),
+        (["gdfq", "--dynamics", "balanced"], "--dynamics balanced: nobody contests a payoff here"),
         (["zeroq", "--dynamics", "balanced"], "--dynamics balanced: there is no game here"),
         (["zaq", "--quantized-steps", "0"], "--quantized-steps 0"),
         (["qimera", "--conditioning", "batchnorm"], "--conditioning batchnorm: a latent between classes is a sum"),
