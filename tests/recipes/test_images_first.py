@@ -1,6 +1,5 @@
 """Methods that make all images first: each is a page, plays to its end, and asks of its players what its paper does."""
 
-import copy
 import json
 
 import pytest
@@ -8,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import zerosum
+from tests.matches import broken_off
 from tests.processes import lines
 from zerosum.objectives import feature_alignment, half_variance, low_pass, selective_cross_entropy
 from zerosum.players import Bits, load_backbone
@@ -129,16 +129,7 @@ def test_intraqs_images_broken_off_and_taken_up_again():
         config = intraq.Config(synthesis_rounds=3, synthesis_images=8, pool=20, device="cpu")
         return intraq.recipe(config).begin("images", {}, 5).match
 
-    whole = begun()
-    whole.play()
-    first = begun()
-    first.rounds = 1
-    first.play()
-    state = copy.deepcopy(first.state_dict())
-    rest = begun()
-    torch.manual_seed(99)
-    rest.load_state_dict(state)
-    rest.play()
+    whole, _, rest = broken_off(begun, 1)
     expected = whole.game.maximizer.module.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in rest.game.maximizer.module.state_dict().items())
     assert expected["there"].all()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import zerosum
+from tests.matches import broken_off
 from tests.processes import lines
 from zerosum import report
 from zerosum.objectives import bn_alignment
@@ -91,17 +92,8 @@ def begun():
 
 
 def test_broken_off_between_two_batches_and_taken_up_again():
-    whole = begun()
-    whole.play()
-    expected = copy.deepcopy(whole.game.maximizer.module.state_dict())
-    first = begun()
-    first.rounds = 1
-    first.play()
-    state = copy.deepcopy(first.state_dict())
-    rest = begun()
-    torch.manual_seed(99)
-    rest.load_state_dict(state)
-    rest.play()
+    whole, _, rest = broken_off(begun, 1)
+    expected = whole.game.maximizer.module.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in rest.game.maximizer.module.state_dict().items())
 
 

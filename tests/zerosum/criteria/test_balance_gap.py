@@ -1,10 +1,9 @@
-import io
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.matches import broken_off
 from tests.zerosum.games import bilinear, position, saddle, scalar_game
 from zerosum import Alternating, BalanceGap, Match, Simultaneous, Watcher
 
@@ -198,16 +197,10 @@ def test_a_state_takes_the_place_of_what_was_read_before():
 
 @pytest.mark.parametrize("stop", range(1, 8))
 def test_a_stretch_goes_on_where_a_match_was_broken_off(stop):
-    def match(rounds):
-        return Match(bilinear(1.0, 1.0, 0.5), Simultaneous(), rounds, BalanceGap(every=3, window=2))
+    def match():
+        return Match(bilinear(1.0, 1.0, 0.5), Simultaneous(), 9, BalanceGap(every=3, window=2))
 
-    whole, first, second = match(9), match(stop), match(9)
-    whole.play(), first.play()
-    file = io.BytesIO()
-    torch.save(first.state_dict(), file)
-    file.seek(0)
-    second.load_state_dict(torch.load(file, weights_only=True))
-    second.play()
+    whole, _, second = broken_off(match, stop)
     assert second.verdict == whole.verdict
 
 

@@ -1,12 +1,12 @@
 """Play that a guide balances: who moves when, by a script and by the Balance Gap, and what is remembered."""
 
-import io
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.optim import SGD
 
+from tests.matches import broken_off
 from tests.zerosum.games import Quadratic, bilinear, position, scalar_game
 from zerosum import Alternating, Balanced, BalanceGap, Lookahead, Match, Simultaneous, Watcher
 
@@ -121,20 +121,14 @@ def test_strong_saddles_are_found_whatever_the_speeds(seed):
 @pytest.mark.parametrize("inner", [None, Alternating(), Lookahead(Simultaneous(), k=3)])
 @pytest.mark.parametrize("stop", [1, 5, 7, 9, 14])
 def test_it_goes_on_to_the_bit(inner, stop):
-    def match(rounds):
+    def match():
         game = scalar_game(lambda a, b: a * b / 10 + a - b, 0.3, 0.7, 0.1, lambda p, lr: SGD(p, lr, momentum=0.9))
         game.maximizer.optimizer.param_groups[0]["lr"] = 0.3
         guide = BalanceGap(every=4, tolerance=0.5, window=2)
         rule = Lookahead(Simultaneous(), k=3) if isinstance(inner, Lookahead) else inner
-        return Match(game, Balanced(guide, rule), rounds, guide, watchers=[Movers()])
+        return Match(game, Balanced(guide, rule), 24, guide, watchers=[Movers()])
 
-    whole, first, second = match(24), match(stop), match(24)
-    whole.play(), first.play()
-    file = io.BytesIO()
-    torch.save(first.state_dict(), file)
-    file.seek(0)
-    second.load_state_dict(torch.load(file, weights_only=True))
-    second.play()
+    whole, first, second = broken_off(match, stop)
     assert torch.equal(position(whole.game), position(second.game))
     assert whole.verdict == second.verdict
     assert first.watchers[0].found + second.watchers[0].found == whole.watchers[0].found
