@@ -10,8 +10,6 @@ the samples are made such that P tells their patches apart (PSAQ-ViT, ECCV 2022)
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from zerosum import Game
 from zerosum.objectives import (
     adaptability,
@@ -85,8 +83,10 @@ def make_game(scene: Scene, config: Config) -> Game[Play]:
     if config.attention:
         scene.look_inside()
         terms["attention"] = lambda play: config.attention * attention_divergence(play.p_features, play.q_features)
-    if config.perturbation:
-        terms["perturbed"] = moved_against(distance, scene, config.perturbation)
+    if config.perturbation:  # the calibration loss but for a constant, with P's part in its gradient
+        terms["perturbed"] = moved_against(
+            lambda play: half_variance(play.p, play.q).mean(), scene, config.perturbation
+        )
     quantized = scene.quantized(lambda play: calibration_loss(play.p, play.q, config.temperature), terms)
     return Game(
         players=(generator, quantized),
@@ -94,8 +94,3 @@ def make_game(scene: Scene, config: Config) -> Game[Play]:
         payoff=lambda play: adaptability(play.p, play.q).mean(),
         sample=scene.source.sample,
     )
-
-
-def distance(play: Play) -> Tensor:
-    """The calibration loss but for a constant, in which P moves too."""
-    return half_variance(play.p, play.q).mean()

@@ -35,8 +35,6 @@ class Config(AsPublished):
     def check(self) -> None:
         super().check()
         self.refuse_contest()
-        if self.dynamics == "balanced":
-            raise ValueError("--dynamics balanced: nobody contests a payoff here, so that nobody can lag")
         self.check_at_least(0, "generator_lr", "bn_alignment", "distillation")
         self.check_at_least(1e-3, "temperature")
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from zerosum.objectives import total_variation
 from zerosum.recipes.common.augmentation import Rolled
-from zerosum.recipes.common.data_free import ImagesFirst, Subject, pair_of
+from zerosum.recipes.common.data_free import AnsweringOnImages, Subject, pair_of
 from zerosum.recipes.common.images_first import images_first
 from zerosum.recipes.common.pool import AnsweringScene, Pixels, noise
 from zerosum.recipes.common.prior import PatchPrior
@@ -29,7 +29,7 @@ _LEAST, _MOST = (value / (32 * 3 * _PUBLISHED**2) ** 0.5 for value in (2500, 300
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ImagesFirst):
+class Config(AnsweringOnImages):
     """PSAQ-ViT: ranges of a transformer's activations, observed on pixels whose patches it tells apart."""
 
     backbone: str = "digits_vit"
@@ -50,7 +50,6 @@ class Config(ImagesFirst):
 
     def check(self) -> None:
         super().check()
-        self.refuse("there is no game here, in which Q would take steps", "quantized_lr", "dynamics", "adjustment")
         if self.rounds == 0:
             self.refuse("no blocks are reconstructed in 0 rounds", "block_steps")
         self.check_at_least(0, "roll", "variation")

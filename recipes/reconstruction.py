@@ -15,7 +15,7 @@ import torch
 from zerosum import Game
 from zerosum.objectives import calibration_loss
 from zerosum.players.leaves import dead_leaves
-from zerosum.recipes.common.data_free import ImagesFirst, Pair, Play, Subject, pair_of
+from zerosum.recipes.common.data_free import AnsweringOnImages, Pair, Play, Subject, pair_of
 from zerosum.recipes.common.images_first import images_first
 from zerosum.recipes.common.pool import AnsweringScene, Pixels, answered, noise
 from zerosum.recipes.common.synthesis import synthesis_of, synthesis_prior
@@ -25,7 +25,7 @@ Images = Literal["leaves", "noise", "generator", "pixels", "latents"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ImagesFirst):
+class Config(AnsweringOnImages):
     """Quantize a trained network to a few bits with no data and no game: make images, then reconstruct its blocks."""
 
     images: Images = "leaves"
@@ -34,11 +34,6 @@ class Config(ImagesFirst):
     rounds: int | None = 1
     """How often all blocks are reconstructed, each time on from where they are; 0 leaves the network rounded, with
     ranges that were observed on the images."""
-
-    def check(self) -> None:
-        super().check()
-        reason = "there is no game here, in which Q would take steps"
-        self.refuse(reason, "quantized_lr", "dynamics", "adjustment")
 
 
 def recipe(config: Config, subject: Subject | None = None) -> Experiment:

@@ -16,7 +16,6 @@ from benchmarks.league.page import write_page
 from benchmarks.league.play import League
 from benchmarks.league.record import Book
 from benchmarks.league.rows import COLUMNS, GAME, METHODS, Column, Row
-from zerosum.runs import recipe
 from zerosum.runs.messages import INTERRUPTED, guarded, output, refuse, say
 
 _RECORD = Path(__file__).resolve().parents[2] / "docs" / "league.csv"
@@ -75,7 +74,7 @@ def columns_of(options: Options) -> list[Column]:
 
 
 def rows_of(options: Options) -> list[Row]:
-    """Those that are asked for and whose recipes are installed; of others it is said that they are not.
+    """Those that are asked for.
 
     Raises:
         ValueError: there is no such row.
@@ -86,10 +85,7 @@ def rows_of(options: Options) -> list[Row]:
         if name not in tables and name not in known:
             raise ValueError(f"--methods {name}: expected some of {', '.join([*tables, *known])}")
         found += tables.get(name) or [known[name]]
-    missing = sorted({row.recipe for row in found} - set(recipe.installed()))
-    if missing:
-        say(f"left out, for no recipes of these names are installed: {', '.join(missing)}")
-    return [row for row in found if row.recipe not in missing]
+    return found
 
 
 def _listed(text: str) -> list[str]:

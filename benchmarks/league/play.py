@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from benchmarks.league.held_out import HeldOut
 from benchmarks.league.record import Book, Record, choose
@@ -106,7 +106,7 @@ class League:
         """Play a cell to its end, unless another thread or process does, or did in the meantime."""
         folder = self.folder(cell)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(f"{folder}.lock", "a") as lock:
+        with open(f"{folder}.lock", "ab") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -119,7 +119,7 @@ class League:
         """Where it is played."""
         return self.out / cell.column.name / cell.name.replace(" ", "_")
 
-    def _play(self, cell: Cell, folder: Path, lock: TextIO) -> None:
+    def _play(self, cell: Cell, folder: Path, lock: BinaryIO) -> None:
         code = 0 if _summary(folder) else self._run(cell, folder, lock)
         if code < 0 or code == INTERRUPTED:
             self._killed.add(cell)  # started again, the league goes on with it
@@ -128,7 +128,7 @@ class League:
         self.book.add(Record(cell.column.name, cell.row.name, cell.step, cell.seed, code, cell.command, **found))
         self.tell(f"{folder}: exit code {code}, see {folder}.log" if code else None)
 
-    def _run(self, cell: Cell, folder: Path, lock: TextIO) -> int:
+    def _run(self, cell: Cell, folder: Path, lock: BinaryIO) -> int:
         """The exit code of a process, which has the lock too: where the league is killed and it is not, it keeps it."""
         arguments = [*cell.arguments(self.files), "--out", str(folder)]
         if (folder / run_folder.CONFIG).exists():

@@ -15,8 +15,6 @@ from benchmarks.league.rows import TUNED_ON, Cell
 from zerosum.runs.files import write_whole
 
 Key = tuple[str, str, float | None, int]
-
-
 _VARYING = re.compile(r" --(seed|quantized-lr) \S+")
 
 

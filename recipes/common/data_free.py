@@ -5,12 +5,13 @@ from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair, pair_of
 from zerosum.recipes.common.play import Play
 from zerosum.recipes.common.prior import NoPrior, Prior, prior_of
-from zerosum.recipes.common.published import AsPublished, ImagesFirst, LearningFromPool
+from zerosum.recipes.common.published import AnsweringOnImages, AsPublished, ImagesFirst, LearningFromPool
 from zerosum.recipes.common.scene import Scene
 from zerosum.recipes.common.source import Generated, Source, Superposed, generated
 from zerosum.recipes.common.subject import Subject
 
 __all__ = [
+    "AnsweringOnImages",
     "AsPublished",
     "DataFreeOptions",
     "Generated",

@@ -156,6 +156,8 @@ class DataFreeOptions(Options):
     def refuse_contest(self) -> None:
         """That nothing is asked for which needs two players who contest a payoff."""
         self.refuse("nobody contests a payoff here", "gap_every", "gap_tolerance", "stop_when_stationary")
+        if self.dynamics == "balanced":
+            raise ValueError("--dynamics balanced: nobody contests a payoff here, so that nobody can lag")
 
     def inputs(self) -> Mapping[str, Path]:
         """The weights' file, also where a package or a folder brings it, the folder's config, and the folder of images,

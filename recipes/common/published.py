@@ -36,11 +36,18 @@ class ImagesFirst(DataFreeOptions):
         self.check_at_least(1, "synthesis_images")
         self.refuse("there is no game here; all images are made before Q learns", "warmup", "renewals", "leaves")
         self.refuse_contest()
-        if self.dynamics == "balanced":
-            raise ValueError("--dynamics balanced: there is no game here, so that nobody can lag")
 
     def plan(self, network: nn.Module, space: InputSpace) -> Plan:
         return super().plan(network, space)._replace(warmup=0, renewals=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweringOnImages(ImagesFirst):
+    """What those have in which Q then answers, and takes no step."""
+
+    def check(self) -> None:
+        self.refuse("there is no game here, in which Q would take steps", "quantized_lr", "dynamics", "adjustment")
+        super().check()
 
 
 @dataclass(frozen=True, kw_only=True)
