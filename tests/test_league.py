@@ -52,11 +52,11 @@ def league(tmp_path, monkeypatch):
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     program = (sys.executable, str(tmp_path / "program.py"))
 
-    def made(name="league", rows=(GDFQ,)):
+    def made(name="league", rows=(GDFQ,), column=COLUMN):
         out = tmp_path / name
         out.mkdir(exist_ok=True)
         book = Book(out / "league.csv")
-        return League([COLUMN], rows, out, book, {"digits": ByFolder()}, {}, program=program)
+        return League([column], rows, out, book, {column.name: ByFolder()}, {}, program=program)
 
     return made
 
@@ -70,6 +70,17 @@ def test_the_step_size_is_chosen_by_divergence_and_then_played_with_the_other_se
     assert found == {(1e-4, 0): False, (1e-3, 0): False, **others}
     assert played.left == 0
     assert {record.images for record in played.book.records()} == {6 * 16}
+
+
+def test_a_column_may_take_the_step_sizes_of_another(league):
+    other = COLUMN._replace(name="other", bits="w4a4", steps_of="digits")
+    assert not league(column=other).due()
+    league().play(2)
+    taking = league(column=other)
+    assert taking.left == 3
+    taking.play(2)
+    found = [(r.step, r.seed, r.chosen) for r in taking.book.records() if r.column == "other"]
+    assert found == [(3e-4, seed, True) for seed in (0, 1, 2)]
 
 
 def test_a_cell_that_was_killed_goes_on_and_ends_the_same(league, tmp_path):

