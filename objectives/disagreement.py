@@ -5,13 +5,14 @@ are the logits of the full-precision network P and ``q`` those of the quantized 
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Floor = Literal["batch", "zero"]
+Floor = Literal["batch", "zero"] | Callable[[Tensor], Tensor]
 
 
 def disagreement(p: Tensor, q: Tensor) -> Tensor:
@@ -34,22 +35,29 @@ def normalized_entropy(logits: Tensor, *, floor: Floor = "batch") -> Tensor:
 
     ``floor="batch"``, as published: ``(H - min H) / (log C - min H)`` with the minimum over the batch, so the sharpest
     sample of the batch has 0, and a batch of one has 0. ``floor="zero"``: ``H / log C``, which does not depend on the
-    rest of the batch. Where every sample is uniform the quotient 0/0 is taken as 1, its value for uniform samples.
+    rest of the batch. A function of (N,) entropies gives their least where this batch is a part of a larger one
+    (:func:`zerosum.ranks.least`). Where every sample is uniform the quotient 0/0 is taken as 1, its value for uniform
+    samples.
 
     Raises:
-        ValueError: ``floor`` is neither ``"batch"`` nor ``"zero"``, or there are fewer than two classes.
+        ValueError: ``floor`` is neither ``"batch"`` nor ``"zero"`` nor a function, or there are fewer than two classes.
     """
-    if floor not in ("batch", "zero"):
+    if floor not in ("batch", "zero") and not callable(floor):
         raise ValueError(f'floor is "batch" or "zero", not {floor!r}')
     if logits.ndim != 2 or logits.shape[1] < 2:
         raise ValueError(f"logits have shape (N, C) with C >= 2, not {tuple(logits.shape)}")
     values = entropy(logits)
     highest = math.log(logits.shape[1])
-    lowest = values.min() if floor == "batch" else values.new_zeros(())
+    least = floor if callable(floor) else torch.min if floor == "batch" else _zero
+    lowest = least(values)
     span = highest - lowest
     uniform = span <= torch.finfo(values.dtype).eps * logits.shape[1]  # what rounding leaves of a span of zero
     scaled = (values - lowest) / torch.where(uniform, torch.ones_like(span), span)
     return torch.where(uniform, torch.ones_like(scaled), scaled).clamp(0, 1)
+
+
+def _zero(values: Tensor) -> Tensor:
+    return values.new_zeros(())
 
 
 def adaptability(p: Tensor, q: Tensor, *, floor: Floor = "batch") -> Tensor:
@@ -61,13 +69,13 @@ def adaptability(p: Tensor, q: Tensor, *, floor: Floor = "batch") -> Tensor:
     return 1 - normalized_entropy(p - q, floor=floor)
 
 
-def adaptability_band(p: Tensor, q: Tensor, low: float = 0.3, high: float = 0.8) -> Tensor:
+def adaptability_band(p: Tensor, q: Tensor, low: float = 0.3, high: float = 0.8, *, floor: Floor = "batch") -> Tensor:
     """Scalar >= 0 that keeps samples neither too adversarial nor too easy.
 
-    ``mean relu(low - H') + mean relu(H' - high)``, where ``H'`` is the batch-normalised entropy of ``softmax(p - q)``:
-    0 where every sample lies within [low, high].
+    ``mean relu(low - H') + mean relu(H' - high)``, where ``H'`` is the normalised entropy of ``softmax(p - q)``: 0
+    where every sample lies within [low, high]. ``floor`` as in :func:`normalized_entropy`.
     """
-    values = normalized_entropy(p - q)
+    values = normalized_entropy(p - q, floor=floor)
     return F.relu(low - values).mean() + F.relu(values - high).mean()
 
 

@@ -1,7 +1,8 @@
 """How well a quantized copy does on real images, beside the network it was made of."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +20,55 @@ CLASSES = "classes.csv"
 _RANKS = 5
 
 
+@dataclass(frozen=True)
+class Share:
+    """Of several processes that measure together: which one this is, of how many, and what gives all of them what each
+    found, in order."""
+
+    index: int
+    count: int
+    gather: Callable[[Any], Sequence[Any]]
+
+
+ALL = Share(0, 1, lambda found: [found])
+"""One process, alone."""
+
+
 def predict(
-    network: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device, title: str = "measuring"
+    network: nn.Module,
+    loader: DataLoader[tuple[Tensor, Tensor]],
+    device: torch.device,
+    title: str = "measuring",
+    share: Share = ALL,
 ) -> tuple[Tensor, Tensor]:
     """The network's five (or all) likeliest classes, likeliest first, and the labels, over all of ``loader``.
+
+    Of several processes, each runs the network on its share of the batches; all have to call.
 
     Returns:
         int64 tensors (images, 5) and (images,) on the CPU.
     """
-    ranked, labels, _ = _predict(network, loader, device, title)
+    ranked, labels, _ = _predict(network, loader, device, title, share)
     return ranked, labels
 
 
 @torch.no_grad()
 def _predict(
-    network: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device, title: str
+    network: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device, title: str, share: Share
 ) -> tuple[Tensor, Tensor, int]:
     """The same, and how many classes there are."""
-    ranked, labels, classes = [], [], 0
+    own: dict[int, Tensor] = {}
+    labels, classes = [], 0
     with drawn_alike():
-        for images, batch_labels in progress(loader, title, number_of_batches(loader)):
-            logits = network(images.to(device))
-            classes = logits.shape[1]
-            ranked.append(logits.topk(min(_RANKS, classes)).indices.cpu())
+        for place, (images, batch_labels) in enumerate(progress(loader, title, number_of_batches(loader))):
             labels.append(batch_labels.cpu())
-    return torch.cat(ranked), torch.cat(labels), classes
+            if place % share.count == share.index:
+                logits = network(images.to(device))
+                classes = logits.shape[1]
+                own[place] = logits.topk(min(_RANKS, classes)).indices.cpu()
+    found, classes_of = zip(*share.gather((own, classes)), strict=True)
+    ranked = {place: part for parts in found for place, part in parts.items()}
+    return torch.cat([ranked[place] for place in range(len(labels))]), torch.cat(labels), max(classes_of)
 
 
 def percent(hits: Tensor) -> float:
@@ -74,16 +99,22 @@ class Examination:
 
     Args:
         loader: images and labels (:func:`zerosum.players.load_data`).
+        share: of several processes, which all make one and call it alike.
 
     Raises:
         ValueError: a label that is none of the network's classes.
     """
 
     def __init__(
-        self, teacher: nn.Module, student: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device
+        self,
+        teacher: nn.Module,
+        student: nn.Module,
+        loader: DataLoader[tuple[Tensor, Tensor]],
+        device: torch.device,
+        share: Share = ALL,
     ) -> None:
-        self.student, self.loader, self.device = student, loader, device
-        ranked, labels, classes = _predict(teacher, loader, device, "measuring the full-precision network")
+        self.student, self.loader, self.device, self.share = student, loader, device, share
+        ranked, labels, classes = _predict(teacher, loader, device, "measuring the full-precision network", share)
         check_labels(labels, classes)
         self._teacher_classes, self._labels, self.images = ranked[:, 0], labels, len(labels)
         self._copy_classes: Tensor | None = None
@@ -95,7 +126,7 @@ class Examination:
         Raises:
             ValueError: the images do not come in the order in which the teacher saw them.
         """
-        ranked, labels = predict(self.student, self.loader, self.device)
+        ranked, labels = predict(self.student, self.loader, self.device, share=self.share)
         if not torch.equal(labels, self._labels):
             raise ValueError("data: the loader's labels are not those of its first pass; give it shuffle=False")
         self._copy_classes = ranked[:, 0]

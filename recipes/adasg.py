@@ -20,6 +20,7 @@ from zerosum.objectives import (
     disagreement_loss,
     half_variance,
 )
+from zerosum.ranks import least
 from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, Play, Scene, Subject, scene_of
 from zerosum.recipes.common.perturbation import moved_against
 from zerosum.runs import Experiment
@@ -71,7 +72,7 @@ def make_game(scene: Scene, config: Config) -> Game[Play]:
     """Their game."""
     generator = scene.generator(
         config.generator_lr,
-        surrogate=lambda play: adaptability_band(play.p, play.q, config.low, config.high),
+        surrogate=lambda play: adaptability_band(play.p, play.q, config.low, config.high, floor=least),
         terms={
             "disagreement": lambda play: config.disagreement * disagreement_loss(play.p, play.q, play.labels),
             "agreement": lambda play: config.agreement * agreement_loss(play.p, play.q, play.labels),
@@ -91,6 +92,6 @@ def make_game(scene: Scene, config: Config) -> Game[Play]:
     return Game(
         players=(generator, quantized),
         play=scene.play,
-        payoff=lambda play: adaptability(play.p, play.q).mean(),
+        payoff=lambda play: adaptability(play.p, play.q, floor=least).mean(),
         sample=scene.source.sample,
     )

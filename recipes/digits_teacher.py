@@ -30,6 +30,7 @@ import zerosum.players.backbones  # noqa: F401 (registers the networks)
 from zerosum import Game, Match, Player, Simultaneous
 from zerosum.players import accuracy, load_data, predict
 from zerosum.players.data import Digits, evaluation_transform
+from zerosum.ranks import check_batch_size, share
 from zerosum.runs import Experiment, Options, Outcome
 
 
@@ -66,6 +67,7 @@ class Config(Options):
         super().check()
         self.check_at_least(0, "lr", "adversary_lr", "max_shift")
         self.check_at_least(1, "batch_size")
+        check_batch_size(self.batch_size)
 
 
 class Play(NamedTuple):
@@ -96,7 +98,7 @@ def recipe(config: Config) -> Experiment:
     weights = ClassWeights(10).to(device)
 
     def sample() -> tuple[Tensor, Tensor]:
-        chosen = torch.randint(len(labels), (config.batch_size,), device=device)
+        chosen = torch.randint(len(labels), (share(config.batch_size),), device=device)
         rows, columns = torch.randint(-config.max_shift, config.max_shift + 1, (2,)).tolist()
         return images[chosen].roll((rows, columns), dims=(2, 3)), labels[chosen]
 

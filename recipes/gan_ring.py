@@ -19,6 +19,7 @@ from torch.optim import Adam
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from zerosum import DynamicsName, Game, Match, Player, make_dynamics
+from zerosum.ranks import check_batch_size, share
 from zerosum.runs import Experiment, Options, Outcome
 
 MODES, STD, LATENTS = 8, 0.05, 8
@@ -50,6 +51,7 @@ class Config(Options):
         super().check()
         self.check_at_least(0, "lr", "adjustment")
         self.check_at_least(1, "batch_size", "width", "samples")
+        check_batch_size(self.batch_size)
         self.check_each_once("dynamics")
 
 
@@ -68,9 +70,9 @@ def recipe(config: Config) -> Experiment:
     centres = torch.stack([angles.cos(), angles.sin()], dim=1)
 
     def sample() -> tuple[Tensor, Tensor]:
-        chosen = torch.randint(MODES, (config.batch_size,), device=device)
-        real = centres[chosen] + STD * torch.randn(config.batch_size, 2, device=device)
-        return real, torch.randn(config.batch_size, LATENTS, device=device)
+        count = share(config.batch_size)
+        real = centres[torch.randint(MODES, (count,), device=device)] + STD * torch.randn(count, 2, device=device)
+        return real, torch.randn(count, LATENTS, device=device)
 
     def match(dynamics: DynamicsName, played: Mapping[str, Match]) -> Match:
         generator = perceptron(LATENTS, config.width, 2).to(device)

@@ -7,12 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
+from zerosum import ranks
 from zerosum.criterion import Criterion, Verdict
 from zerosum.divergence import check_round
 from zerosum.dynamics import Dynamics, Round
 from zerosum.game import Game
 from zerosum.player import Player
 from zerosum.randomness import kept_random_state, random_state, set_random_state
+from zerosum.replicas import begin_alike
 
 Figures = dict[str, float]
 
@@ -120,7 +122,12 @@ class Match:
         Raises:
             Diverged: a loss, a gradient or a parameter is not finite, or a player ran away; the round does not count.
         """
+        with ranks.alike():  # a match may be part of a round of another
+            self._play()
+
+    def _play(self) -> None:
         self.game.round = self.round
+        begin_alike(*(player.module for player in self.game.players))
         if not self._begun:
             self._begun = True
             for player in self.game.players:
@@ -132,7 +139,7 @@ class Match:
             for watcher in self.watchers:
                 started.append(watcher)
                 watcher.on_start(self)
-            while not self.over and not self._stopped:
+            while not self.over and not ranks.any_of(self._stopped):
                 record = self._play_round()
                 for watcher in self.watchers:
                     watcher.on_round(self, record)
@@ -153,7 +160,8 @@ class Match:
             with kept_random_state():
                 judge.before(self.game)
         steps = {player: player.steps for player in movers}
-        result = self.dynamics.step(self.game, movers)
+        with ranks.apart():
+            result = self.dynamics.step(self.game, movers)
         check_round(self.round + 1, result.payoff, result.losses, movers)
         for player in movers:
             if player.average is not None:
@@ -162,7 +170,7 @@ class Match:
         verdict = None
         if judge is not None:
             with kept_random_state():
-                self.verdict = verdict = judge.after(self.game)
+                self.verdict = verdict = ranks.agreed(judge.after(self.game))
         for player in movers:
             for schedule in player.schedules if player.steps > steps[player] else ():
                 schedule.step()
@@ -192,7 +200,7 @@ class Match:
         if self.measure is None:
             return None
         with kept_random_state():
-            figures = self.measure()
+            figures = ranks.agreed(self.measure())
         if not figures:  # nothing can be said yet
             return None
         self.measured.append((self.round, figures))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 
 def seed_all(seed: int) -> None:
@@ -21,7 +22,7 @@ def random_state() -> dict[str, Any]:
     numpy: Any = np.random.get_state(legacy=False)
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state(device) for device in _cuda_devices()],
         "numpy": {"key": numpy["state"]["key"].tolist(), "pos": numpy["state"]["pos"]}
         | {name: numpy[name] for name in ("has_gauss", "gauss")},
         "python": random.getstate(),
@@ -31,13 +32,21 @@ def random_state() -> dict[str, Any]:
 def set_random_state(state: Mapping[str, Any]) -> None:
     """Let them go on from where :func:`random_state` found them."""
     torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([generator.cpu() for generator in state["cuda"]])
+    for device, generator in zip(_cuda_devices(), state["cuda"], strict=False):
+        torch.cuda.set_rng_state(generator.cpu(), device)
     numpy = state["numpy"]
     key = np.array(numpy["key"], dtype=np.uint32)
     np.random.set_state(("MT19937", key, numpy["pos"], numpy["has_gauss"], numpy["gauss"]))
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
+
+
+def _cuda_devices() -> list[int]:
+    """All; of one process among several, its own alone, or each would take memory on every device."""
+    if not torch.cuda.is_available():
+        return []
+    several = dist.is_available() and dist.is_initialized()
+    return [torch.cuda.current_device()] if several else [*range(torch.cuda.device_count())]
 
 
 @contextmanager

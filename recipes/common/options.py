@@ -13,6 +13,7 @@ from zerosum import DynamicsName, players
 from zerosum.players.backbones import InputSpace, checkpoint_file
 from zerosum.players.loaders import is_named
 from zerosum.players.pretrained import local_checkpoint, local_config, local_folder
+from zerosum.ranks import check_batch_size
 from zerosum.recipes.common.effort import Effort, Plan, plan_of
 from zerosum.runs import Options
 from zerosum.runs.inputs import expand
@@ -89,7 +90,7 @@ class DataFreeOptions(Options):
     """Share of activations that stay in full precision while a block learns, 0 to 1 (QDrop). Default: a half where
     activations have 4 bits or fewer."""
     batch_size: int = 16
-    """Images a round."""
+    """Images a round, of all ranks together."""
     calibration: int = 32
     """Batches of generated images on which activation ranges are observed, when the quantized network comes in. Where
     its blocks are reconstructed, the pool is taken instead."""
@@ -130,6 +131,7 @@ class DataFreeOptions(Options):
         self.check_at_least(0, "warmup", "block_steps", "renewals", "leaves", "dropped")
         self.check_at_least(0, "gap_tolerance", "adjustment", "workers", "quantized_lr")
         self.check_at_least(1, "batch_size", "calibration", "pool", "gap_every", "measure_every")
+        check_batch_size(self.batch_size)
         for name in ("leaves", "dropped"):
             if (share := getattr(self, name)) is not None and share > 1:
                 raise ValueError(f"--{name} {share}: expected a share, 0 to 1")

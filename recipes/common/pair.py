@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from zerosum import players
+from zerosum import players, ranks
 from zerosum.players import Architecture, Bits, InputSpace, Scheme
+from zerosum.players.examination import Share
 from zerosum.randomness import seed_all
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.subject import Data, Subject
@@ -86,4 +87,5 @@ def examination_of(pair: Pair, config: DataFreeOptions) -> players.Examination |
         root=config.data_root,
         split=config.data_split,
     )
-    return players.Examination(pair.teacher, pair.student, loader, pair.device)
+    share = Share(ranks.index(), ranks.count(), ranks.gathered)
+    return players.Examination(pair.teacher, pair.student, loader, pair.device, share)

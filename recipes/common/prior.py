@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from zerosum.objectives import bn_alignment, patch_entropy_loss
 from zerosum.players import BatchNormTaps, PatchTaps, batchnorm_layers
+from zerosum.ranks import moments
 
 Moments = tuple[Tensor, Tensor]
 
@@ -49,7 +50,8 @@ class BatchNormPrior:
         self.take = BatchNormTaps(teacher).take
 
     def loss(self, seen: tuple[Sequence[Moments], Sequence[Moments]]) -> Tensor:
-        return bn_alignment(*seen)
+        batch, running = seen
+        return bn_alignment([moments(*stats) for stats in batch], running)
 
 
 class PatchPrior:

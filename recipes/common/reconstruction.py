@@ -16,6 +16,7 @@ from zerosum.players.moments import AlignedMoments
 from zerosum.players.quantization.learning import dropping, learning, rounded_weights, settle
 from zerosum.players.recording import Inputs, chained_inputs, record_inputs, record_output, run_block
 from zerosum.randomness import kept_random_state, seed_all
+from zerosum.ranks import agreed, share
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.step_sizes import parameter_groups
 
@@ -115,7 +116,7 @@ class Reconstruction:
             return total / wanted.numel() / variance
 
         def sample() -> Tensor:
-            return torch.randint(len(wanted), (self.batch_size,), device=device)
+            return torch.randint(len(wanted), (share(self.batch_size),), device=device)
 
         def play(chosen: Tensor) -> Play:
             given = inputs.of(chosen, like)
@@ -150,7 +151,7 @@ class Reconstruction:
             after = error()
         except Diverged:
             after = float("nan")
-        if after < before:
+        if agreed(after < before):
             settle(module)
             return before, after
         answering.place(start)

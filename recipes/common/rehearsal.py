@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from zerosum import Term, Watcher
+from zerosum.ranks import share
 from zerosum.recipes.common.pair import Pair
 
 
@@ -44,7 +45,7 @@ class Rehearsal(Watcher):
         """``loss`` of the logits of P and Q on a batch of the images; for Q."""
 
         def rehearse(play: Any) -> Tensor:
-            chosen = torch.randint(len(self._images), (self.batch_size,), device=self._images.device)
+            chosen = torch.randint(len(self._images), (share(self.batch_size),), device=self._images.device)
             with self._arithmetic():
                 found = self.pair.student(self._images[chosen])
             return loss(self._logits[chosen], found.float())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from zerosum.players import ConditionalGenerator
 from zerosum.players.generator import generator_of
+from zerosum.ranks import share
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
 
@@ -40,7 +41,7 @@ class Generated:
         self.batch_size, self.device = batch_size, device
 
     def sample(self) -> tuple[Tensor, Tensor]:
-        latents = torch.randn(self.batch_size, self.module.latent_dim, device=self.device)
+        latents = torch.randn(share(self.batch_size), self.module.latent_dim, device=self.device)
         return latents, torch.randint(self.module.num_classes, latents.shape[:1], device=self.device)
 
     def images(self, drawn: tuple[Tensor, Tensor]) -> Tensor:
@@ -79,7 +80,7 @@ class Superposed(nn.Module):
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
         device = self.embedding.weight.device
-        shape = self.batch_size, self.mixed if torch.rand(()) < self.share else 1
+        shape = share(self.batch_size), self.mixed if torch.rand(()) < self.share else 1
         latents = torch.randn(*shape, self.generator.latent_dim, device=device)
         weights = torch.randn(shape, device=device).softmax(dim=1)
         return latents, torch.randint(self.classes, shape, device=device), weights

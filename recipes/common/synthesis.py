@@ -15,6 +15,7 @@ from zerosum.objectives import bn_alignment
 from zerosum.players import InputSpace, batchnorm_layers
 from zerosum.players.generator import Conditioning, generator_of
 from zerosum.players.swing import swinging
+from zerosum.ranks import moments
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.pool import Labelled, Pixels, PoolScene, answered, noise
 from zerosum.recipes.common.prior import BatchNormPrior, Moments, PatchPrior, Prior
@@ -44,7 +45,8 @@ class DeviationPrior(BatchNormPrior):
     """BatchNorm's statistics as means and standard deviations, summed over layers, as ZeroQ and Genie have them."""
 
     def loss(self, seen: tuple[Sequence[Moments], Sequence[Moments]]) -> Tensor:
-        batch, running = ([(mean, _root(variance)) for mean, variance in stats] for stats in seen)
+        whole = [moments(*stats) for stats in seen[0]]
+        batch, running = ([(mean, _root(variance)) for mean, variance in stats] for stats in (whole, seen[1]))
         return len(batch) * bn_alignment(batch, running)
 
 

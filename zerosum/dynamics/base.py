@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from zerosum import ranks
 from zerosum.game import Game
 from zerosum.player import Player
 
@@ -55,7 +56,8 @@ def evaluate(game: Game[Any], movers: Sequence[Player], sample: Any, create_grap
     """Play once at ``sample``, each network forward once; every mover's gradient is of its own loss and parameters.
 
     A gradient is None where the loss does not reach the parameter. With ``create_graph`` the gradients can be
-    differentiated once more.
+    differentiated once more. Of several ranks in a round (:mod:`zerosum.ranks`), all is the mean over them, and payoff
+    and losses are detached.
 
     Raises:
         ValueError: a payoff or a loss that is no scalar.
@@ -68,14 +70,26 @@ def evaluate(game: Game[Any], movers: Sequence[Player], sample: Any, create_grap
     gradients: dict[Player, Sequence[Tensor | None]] = {}
     for player in movers:
         loss = torch.stack(list(losses[player].values())).sum()
-        gradients[player] = torch.autograd.grad(
-            loss,
-            player.parameters(),
-            retain_graph=create_graph or player is not movers[-1],
-            create_graph=create_graph,
-            allow_unused=True,
+        gradients[player] = ranks.means(
+            torch.autograd.grad(
+                loss,
+                player.parameters(),
+                retain_graph=create_graph or player is not movers[-1],
+                create_graph=create_graph,
+                allow_unused=True,
+            )
         )
-    return Evaluation(payoff, losses, gradients)
+    return Evaluation(*over_ranks(payoff, losses), gradients)
+
+
+def over_ranks(
+    payoff: Tensor | None, losses: Mapping[Player, Mapping[str, Tensor]]
+) -> tuple[Tensor | None, dict[Player, dict[str, Tensor]]]:
+    """Their means, detached: payoff and losses, in one exchange."""
+    scalars = [payoff, *(value for terms in losses.values() for value in terms.values())]
+    payoff, *rest = ranks.means([None if value is None else value.detach() for value in scalars])
+    values = (value for value in rest if value is not None)
+    return payoff, {player: {name: next(values) for name in terms} for player, terms in losses.items()}
 
 
 def _check_that_they_are_scalars(payoff: Tensor | None, losses: Mapping[Player, Mapping[str, Tensor]]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from zerosum import ranks
 from zerosum.dynamics.base import Evaluation, evaluate
 from zerosum.game import Game
 from zerosum.player import Player
@@ -35,7 +36,7 @@ class Field:
         """``Jᵀ v``, by one more pass backward."""
         if not self._curved:
             return [torch.zeros_like(p) for p in self.parameters]
-        return list(
+        return self._whole(
             torch.autograd.grad(
                 [self._value[i] for i in self._curved],
                 self.parameters,
@@ -53,7 +54,7 @@ class Field:
         outputs = [(row, v) for row, v in zip(rows, vector, strict=True) if row.requires_grad]
         if not outputs:
             return [torch.zeros_like(p) for p in self.parameters]
-        return list(
+        return self._whole(
             torch.autograd.grad(
                 [row for row, _ in outputs],
                 probe,
@@ -62,6 +63,11 @@ class Field:
                 materialize_grads=True,
             )
         )
+
+    @staticmethod
+    def _whole(parts: Sequence[Tensor]) -> list[Tensor]:
+        """Of all ranks: what autograd finds on each of them are parts of a derivative of F, which is their mean."""
+        return [part for part in ranks.means(parts) if part is not None]
 
     def step(self, direction: Sequence[Tensor]) -> None:
         """Every mover's optimizer steps along its part of ``direction``.

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from zerosum.dynamics.base import Dynamics, Round
+from zerosum import ranks
+from zerosum.dynamics.base import Dynamics, Round, over_ranks
 from zerosum.dynamics.simultaneous import Simultaneous
 from zerosum.game import Game
 from zerosum.player import Player, Side
@@ -49,7 +50,8 @@ class Responding(Dynamics):
         if self._rounds % self.every == 0:
             for player in movers:
                 if player.side == self.side:
-                    self.respond(game, player)
+                    with ranks.alike():
+                        self.respond(game, player)
         return moved or self._look(game, movers)
 
     @staticmethod
@@ -57,7 +59,8 @@ class Responding(Dynamics):
         with game.undisturbed():
             play = game.play(game.sample())
             payoff = game.payoff_of(play)
-            return Round(payoff, {player.name: player.losses(play, payoff) for player in movers})
+            payoff, losses = over_ranks(payoff, {player: player.losses(play, payoff) for player in movers})
+            return Round(payoff, {player.name: terms for player, terms in losses.items()})
 
     def state_dict(self) -> dict[str, Any]:
         remembered: Mapping[str, Any] = self.respond.state_dict() if isinstance(self.respond, Remembering) else {}

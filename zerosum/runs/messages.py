@@ -11,6 +11,8 @@ from typing import Protocol, TextIO, TypeVar, cast
 
 from rich.console import Console
 
+from zerosum import ranks
+
 ERROR, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes."""
 
@@ -82,7 +84,8 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 
 def say(what: object) -> None:
     """Print it as it is, on standard error."""
-    _on(sys.stderr).print(f"zerosum: {what}", style="red", soft_wrap=True)
+    who = f"rank {ranks.index()}: " if ranks.index() else ""
+    _on(sys.stderr).print(f"zerosum: {who}{what}", style="red", soft_wrap=True)
 
 
 def flag(name: str) -> str:

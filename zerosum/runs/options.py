@@ -17,6 +17,7 @@ from zerosum.runs.inputs import expand
 from zerosum.runs.messages import flag
 
 _CONFIG = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
+AUTO = Path("auto")
 _OF_THE_FOLDER = {"out", "resume"}  # where the run lies: the caller knows
 
 
@@ -34,7 +35,8 @@ class Options:
     """Folder for what the run leaves behind; must be new or empty. Default: runs/<recipe>-<date>-<time>."""
     resume: Path | None = None
     """Folder of an interrupted run to continue, with the options it was started with; those below, and --device, may
-    differ."""
+    differ. auto: the one that --out names, where a run was begun there, for lines that are started again as they are
+    (torchrun --max-restarts, requeued jobs)."""
     step_scale: float | None = None
     """Factor on the step sizes of both players. Default: 1; of a run that is resumed, what it had."""
     on_divergence: Literal["stop", "rewind"] = "stop"
@@ -96,9 +98,8 @@ class Options:
         """
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("--device cuda: PyTorch finds no CUDA device here; use --device cpu or auto")
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        kind = ("cuda" if torch.cuda.is_available() else "cpu") if self.device == "auto" else self.device
+        return torch.device(kind)  # of CUDA's the current one, which is a rank's own
 
 
 MAY_DIFFER = frozenset(

@@ -6,18 +6,23 @@ RECIPE is the path of a recipe file (recipes/adasg.py) or the name of an install
 Exit codes: 1 for an error that nobody expected (its traceback is in error.txt, in the run's folder), 2 for bad input, 3
 where the game diverged, 4 where a file could not be written or read, 130 when interrupted (Ctrl-C, SIGTERM, SIGHUP, or
 nobody reads what is printed); from all but 2, --resume goes on.
+
+``torchrun --nproc-per-node N -m zerosum.run RECIPE`` plays one game by N ranks.
 """
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import tyro
 
+from zerosum import ranks
 from zerosum.divergence import Diverged
 from zerosum.memory import keep_freed_memory
 from zerosum.runs import inputs, run_folder
@@ -38,10 +43,14 @@ from zerosum.runs.messages import (
     say,
     traceback_of,
 )
-from zerosum.runs.options import MAY_DIFFER, Options, decode, encode, flat, with_full_paths
+from zerosum.runs.options import AUTO, MAY_DIFFER, Options, decode, encode, flat, with_full_paths
 from zerosum.runs.session import CannotResume, Session
 
 DIVERGED, CANNOT_WRITE = 3, 4
+
+
+class Finished(Exception):
+    """There is nothing left to play."""
 
 
 @guarded
@@ -53,9 +62,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("Installed recipes:", ", ".join(recipes.installed()))
         return 0 if arguments else BAD_INPUT
     keep_freed_memory()
+    with ExitStack() as held:
+        try:
+            held.enter_context(ranks.joined())
+        except ValueError as error:
+            return refuse(error)
+        if ranks.index() > 0:  # the first one prints
+            held.enter_context(redirect_stdout(held.enter_context(open(os.devnull, "w", encoding="utf-8"))))
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """As one of the ranks, or alone."""
     with recipes.beside(arguments[0]), ExitStack() as held:
         try:
             experiment, first, options = _set_up(arguments, held)
+        except Finished as finished:
+            say(finished)
+            return 0
         except BrokenPipeError:
             raise
         except (ValueError, OSError) as error:  # what players and recipes raise for input they cannot work with
@@ -63,6 +87,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             say("interrupted before the first round")
             return INTERRUPTED
+        if ranks.count() > 1:
+            size = getattr(options, "batch_size", None)
+            batch = "" if size is None else f"; of a batch of {size}, each has {ranks.share_of(size)}"
+            output().print(f"one game, played by {ranks.count()} ranks{batch}")
         session = Session(experiment, _out(options), options, output())
         return _play(session, first, run_folder.command([arguments[0], "--resume", str(_out(options))]))
 
@@ -77,7 +105,9 @@ def _play(session: Session, first: Stage, again: str) -> int:
             return 0
     except CannotResume as error:
         return refuse(error)
-    except Diverged as error:
+    except Diverged as error:  # on all ranks
+        if ranks.index() > 0:
+            return DIVERGED
         say(f"{error}; the last good state is kept in {folder}")
         if not session.experiment.side_by_side:
             match = list(session.matches.values())[-1]
@@ -101,6 +131,8 @@ def _play(session: Session, first: Stage, again: str) -> int:
 def _keep(error: Exception, folder: Path, again: str) -> int:
     """Say what nobody expected, and keep its traceback for the recipe's author."""
     path, kept = folder / run_folder.TRACEBACK, "could not be kept"
+    if ranks.index() > 0:  # whose folder does not stay
+        sys.stderr.buffer.write(traceback_of(error))
     try:
         write_whole(path, traceback_of(error))
         kept = f"is in {path}"
@@ -114,18 +146,20 @@ def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Experiment, Stag
     """Everything that bad input can break, before anything is written; and then the run's folder, which is this
     process's as long as ``held`` is open."""
     recipe = recipes.load(arguments[0])
-    first_look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first_look.add_argument("--resume", type=inputs.expand)
-    folder = first_look.parse_known_args(arguments[1:])[0].resume
+    folder = _resumed(arguments[1:])
     if folder is not None:
         run_folder.read_options(folder)
-        held.enter_context(run_folder.hold(folder))
+        if ranks.index() == 0:
+            held.enter_context(run_folder.hold(folder))
         options = _of_resumed(recipe, folder, arguments[1:])
     else:
-        options = _parse(recipe, arguments[1:])
-        if options.out is not None:
+        options = dataclasses.replace(_parse(recipe, arguments[1:]), resume=None)
+        if options.out is not None and ranks.index() == 0:
             run_folder.check_free(options.out)
     experiment, first = begin(recipe, options)
+    if ranks.index() > 0:
+        aside = Path(held.enter_context(TemporaryDirectory(prefix="zerosum-")))
+        return experiment, first, dataclasses.replace(options, out=aside)
     if folder is not None:
         run_folder.note_resumption(folder, recipe, options, run_folder.command(arguments))
         return experiment, first, options
@@ -134,6 +168,33 @@ def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Experiment, Stag
     held.enter_context(run_folder.claim(_out(options)))
     run_folder.write_config(_out(options), recipe, options, run_folder.command(arguments))
     return experiment, first, options
+
+
+def _resumed(arguments: Sequence[str]) -> Path | None:
+    """The folder of the run that is to go on; of ``--resume auto``, that of ``--out``, where a run was begun there.
+
+    Raises:
+        ValueError: ``auto`` without ``--out``.
+        Finished: the run there has nothing left to play.
+    """
+    first_look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--resume", "--out"):
+        first_look.add_argument(name, type=inputs.expand)
+    given = first_look.parse_known_args(arguments)[0]
+    if given.resume != AUTO:
+        folder: Path | None = given.resume
+        return folder
+    if given.out is None:
+        raise ValueError("--resume auto: expected --out too, the folder in which the run begins or goes on")
+
+    def found() -> tuple[bool, bool]:
+        begun = (given.out / run_folder.CONFIG).exists()
+        return begun, begun and run_folder.is_finished(given.out)
+
+    begun, finished = ranks.from_first(found)  # before that one begins there
+    if finished:
+        raise Finished(f"{given.out}: that run is finished; its figures are in {given.out / run_folder.SUMMARY}")
+    return given.out if begun else None
 
 
 def _parse(recipe: recipes.Recipe, arguments: Sequence[str], **default: Options) -> Options:
@@ -148,6 +209,8 @@ def _of_resumed(recipe: recipes.Recipe, folder: Path, arguments: Sequence[str]) 
     started = decode(recipe.config, run_folder.read_options(folder))
     started = dataclasses.replace(started, out=folder, resume=folder)
     options = _parse(recipe, arguments, default=started)
+    if options.resume == AUTO:
+        options = dataclasses.replace(options, out=folder, resume=folder)
     kept = run_folder.read_config(folder)["inputs"]
     now, then = flat(encode(options)), flat(encode(started))
     for name in sorted((now.keys() | then.keys()) - MAY_DIFFER):

@@ -3,32 +3,30 @@
 import itertools
 import json
 import math
-import platform
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
+from zerosum import ranks
 from zerosum.runs import inputs
 from zerosum.runs.files import write_whole
 from zerosum.runs.messages import say
 from zerosum.runs.options import Options, encode
 from zerosum.runs.recipe import Recipe
+from zerosum.runs.versions import git_commit, versions
 
 CONFIG, SUMMARY, METRICS, GAME, LOCK = "config.json", "summary.json", "metrics.jsonl", "game.png", ".lock"
 TRACEBACK = "error.txt"
 UNFINISHED = "finish_failed"  # in a summary: why what the recipe leaves behind is not there
 _KEYS = {"recipe", "recipe_file", "recipe_sha256", "device", "options", "inputs", "versions", "git_commit", "command"}
-_KEYS |= {"threads", "resumed"}
-_PACKAGES = ("zerosum", "torch", "torchvision", "timm", "numpy")
+_KEYS |= {"threads", "ranks", "resumed"}
 
 
 def check_free(folder: Path) -> None:
@@ -90,10 +88,11 @@ def write_config(folder: Path, recipe: Recipe, options: Options, made_by: str) -
             "device": str(options.torch_device),
             "options": encode(options),
             "inputs": inputs.describe(options.inputs()),
-            "versions": _versions(),
-            "git_commit": _git_commit(),
+            "versions": versions(),
+            "git_commit": git_commit(),
             "command": made_by,
             "threads": torch.get_num_threads(),
+            "ranks": ranks.count(),
             "resumed": [],
         },
     )
@@ -131,11 +130,17 @@ def check_recipe(folder: Path, recipe: Recipe) -> None:
 
 
 def note_resumption(folder: Path, recipe: Recipe, options: Options, made_by: str) -> None:
-    """Add to config.json by what line and with which versions the run goes on, and where it finds what it reads."""
+    """Add to config.json by what line, with which versions and by how many ranks the run goes on, and where it finds
+    what it reads. Other ranks than before draw other batches, which is said."""
     config, encoded, found = read_config(folder), encode(options), inputs.describe(options.inputs())
     config["inputs"] = found
     config["options"] |= {name: encoded[name] for name in found}
-    entry = {"command": made_by, "versions": _versions(), "git_commit": _git_commit()}
+    entry = {"command": made_by, "versions": versions(), "git_commit": git_commit(), "ranks": ranks.count()}
+    if (before := [config, *config["resumed"]][-1]["ranks"]) != ranks.count():
+        say(
+            f"played by {before} rank{'s' * (before > 1)} so far, and by {ranks.count()} from here on, who draw other "
+            "batches: it will not end to the bit as it would have"
+        )
     config["resumed"].append(entry | {"recipe_sha256": inputs.checksum(recipe.file)})
     write_json(folder / CONFIG, config)
 
@@ -205,9 +210,18 @@ def read_options(folder: Path) -> dict[str, Any]:
         ValueError: its config.json cannot be read, or the run is finished.
     """
     options = read_config(folder)["options"]
-    if (folder / SUMMARY).exists() and UNFINISHED not in read_summary_so_far(folder):
+    if is_finished(folder):
         raise ValueError(f"--resume {folder}: that run is finished; its figures are in {folder / SUMMARY}")
     return dict(options)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in ``folder`` has been played to its end, and its finish written.
+
+    Raises:
+        ValueError: its summary.json cannot be read.
+    """
+    return (folder / SUMMARY).exists() and UNFINISHED not in read_summary_so_far(folder)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -226,23 +240,3 @@ def finite(value: Any) -> Any:
 
 def _read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def _git_commit() -> str | None:
-    """Commit of the checkout that zerosum runs from, ``-dirty`` where it has uncommitted changes; None outside one."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--match="]
-    try:
-        result = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.decode("ascii", "replace").strip() or None

@@ -1,21 +1,20 @@
 """Playing what a recipe made, in a folder: who watches, what is taken up again, what is kept."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
+from zerosum import ranks
 from zerosum.divergence import Diverged
 from zerosum.match import Match, Watcher
+from zerosum.replicas import differ_by
 from zerosum.runs import checkpoints, run_folder
 from zerosum.runs.curves import draw_game
 from zerosum.runs.experiment import ALONE, Experiment, Stage
 from zerosum.runs.files import whole_files
+from zerosum.runs.interruption import finishing_the_round
 from zerosum.runs.messages import attempt, fault, say
 from zerosum.runs.options import Options
 from zerosum.runs.watchers import Checkpoints, ConsoleWatcher, Journal, Pictures, TensorBoard
@@ -49,6 +48,7 @@ class Session:
         self.matches: dict[str, Match] = {}
         self._failed: list[str] = []  # what a run can do without
         self._signals: list[int] = []  # that came in to end it
+        self._ranks: dict[str, Any] = {}
 
     def play(self, first: Stage) -> bool:
         """Play to the end, and write into the folder what comes of it; False where it was interrupted.
@@ -67,7 +67,7 @@ class Session:
             self.console.print(self.experiment.plan, soft_wrap=True)
         diverged = None
         for name in self.experiment.stages:
-            if self._signals:  # in the last round of the stage before
+            if ranks.any_of(bool(self._signals)):  # in the last round of the stage before
                 self.console.print(f"interrupted before {name}; go on with")
                 return False
             stage = self.experiment.begin(name, self.matches, self.options.seed) if self.matches else first
@@ -83,6 +83,7 @@ class Session:
                     raise
                 diverged = error
                 self.console.print(f"{name}: {error}", style="red", soft_wrap=True)
+        self._ranks = _ranks(self.matches)
         self.conclude()
         self.console.print(self._closing_line(), soft_wrap=True)
         if diverged is not None:
@@ -121,27 +122,31 @@ class Session:
         pictures = [Pictures(folder, stage.draw)] if stage.draw is not None else []
         keeper = Checkpoints(folder, journal, options.checkpoint_every, options.checkpoints, stage.best_by)
         board = [TensorBoard(folder)] if options.tensorboard else []
-        shown: list[Pictures | TensorBoard] = [*pictures, *board]
-        match.watchers = [
-            *match.watchers,
-            ConsoleWatcher(self.console),
-            journal,
-            *pictures,
-            keeper,
-            *board,
-            *self.watchers,
-        ]
+        shown: list[Pictures | TensorBoard] = []
+        if ranks.index() == 0:  # who alone shows and keeps
+            shown += [*pictures, *board]
+            match.watchers = [
+                *match.watchers,
+                ConsoleWatcher(self.console),
+                journal,
+                *pictures,
+                keeper,
+                *board,
+                *self.watchers,
+            ]
         _restore(match, folder, self.console)
         if options.step_scale is not None:
             for player in match.game.players:
                 player.step_scale = options.step_scale
 
         def draw() -> None:
+            if ranks.index() > 0:
+                return
             with whole_files(folder) as aside:
                 draw_game(read_journal(journal.path), aside / run_folder.GAME)
 
         try:
-            with _finishing_the_round(match, self._signals):
+            with finishing_the_round(match, self._signals):
                 _play_or_rewind(match, keeper, options, self.console)
         except Diverged:
             attempt("the picture of the game", draw, self._failed)
@@ -157,7 +162,7 @@ class Session:
         """What there is to say of any experiment, and which pictures and tables could not be made."""
         accounts = {name: _account(match) for name, match in self.matches.items()}
         said = accounts.get(ALONE, {"matches": accounts})
-        return said | ({"failed": self._failed} if self._failed else {})
+        return said | self._ranks | ({"failed": self._failed} if self._failed else {})
 
     def _closing_line(self) -> str:
         matches, seconds = list(self.matches.values()), sum(match.seconds for match in self.matches.values())
@@ -167,9 +172,17 @@ class Session:
         return f"{matches[0].round} rounds in {seconds:.0f} s" + (f"; {verdict.reason}" if verdict else "")
 
 
+def _ranks(matches: Mapping[str, Match]) -> dict[str, Any]:
+    """Of several, how many there were, and how far their players are from each other."""
+    if ranks.count() == 1:
+        return {}
+    modules = dict.fromkeys(player.module for match in matches.values() for player in match.game.players)
+    return {"ranks": ranks.count(), "ranks_differ_by": max(map(differ_by, modules))}
+
+
 def _restore(match: Match, folder: Path, console: Console) -> None:
     try:
-        state, damaged = checkpoints.load_newest(folder)
+        state, damaged = ranks.from_first(lambda: checkpoints.load_newest(folder))
         if state is None:
             return  # stopped before its first checkpoint: from the start
         match.load_state_dict(state)
@@ -189,10 +202,12 @@ def _play_or_rewind(match: Match, keeper: Checkpoints, options: Options, console
             if options.on_divergence == "stop" or match.rewinds >= options.max_rewinds:
                 raise
             try:
-                keeper.rewind(match)
+                state = ranks.from_first(lambda: keeper.rewind(match))
             except checkpoints.Damaged as damaged:
                 say(f"cannot go back: {damaged}")
                 raise error from damaged
+            if ranks.index() > 0:
+                match.load_state_dict(state)
             scales = ", ".join(f"{player.name} × {player.step_scale:g}" for player in match.game.players)
             what = f"{error}; back to round {match.round}, rewind {match.rewinds} of {options.max_rewinds}"
             console.print(f"{what}; step sizes: {scales}", soft_wrap=True)
@@ -208,29 +223,3 @@ def _account(match: Match) -> dict[str, Any]:
         "stationary": verdict.stationary if verdict else None,
         "reason": verdict.reason if verdict else None,
     }
-
-
-@contextmanager
-def _finishing_the_round(match: Match, heard: list[int]) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and SIGHUP end the match after the round being played, and are noted in ``heard``; a second
-    Ctrl-C breaks it off at once. In a thread that is not the main one, no signal arrives."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
-        match.stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    kept: dict[int, Callable[..., Any] | int | None] = {}
-    if threading.current_thread() is threading.main_thread():
-        kept = {number: signal.signal(number, stop) for number in _signals()}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
-
-
-def _signals() -> list[int]:
-    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none, and nohup wants it ignored
-    heard = [] if hang_up is None or signal.getsignal(hang_up) == signal.SIG_IGN else [hang_up]
-    return [signal.SIGINT, signal.SIGTERM, *heard]

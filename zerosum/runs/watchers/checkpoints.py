@@ -53,9 +53,9 @@ class Checkpoints(Watcher):
         if not match.broken:
             self._save(match)
 
-    def rewind(self, match: Match) -> None:
+    def rewind(self, match: Match) -> dict[str, Any]:
         """Put a match that diverged back to the newest checkpoint, with its players' step sizes halved; where it had
-        been put there before and not come as far as another, to the one before that.
+        been put there before and not come as far as another, to the one before that. Returns the state that it is in.
 
         Raises:
             Damaged: there is no checkpoint that is whole.
@@ -69,8 +69,10 @@ class Checkpoints(Watcher):
         match.rewinds = rewinds + 1
         for player in match.game.players:
             player.step_scale = scales[player.name] / 2
-        self._gone_back_to = checkpoints.save(self.folder, match.state_dict())
+        state = match.state_dict()
+        self._gone_back_to = checkpoints.save(self.folder, state)
         checkpoints.drop_after(self.folder, match.round, but=self._gone_back_to)
+        return state
 
     def _score(self, figures: Figures) -> float:
         return figures.get(self.best_by, float("-inf")) if self.best_by is not None else float("-inf")

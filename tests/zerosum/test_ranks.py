@@ -1,0 +1,114 @@
+"""Several ranks play as one process of the whole batch does."""
+
+import pytest
+import torch
+from torch.optim import SGD
+from torch.testing import assert_close
+
+from tests.ranks import played
+from zerosum import Match, Watcher, make_dynamics, ranks
+from zerosum.recipes import adasg
+from zerosum.recipes.common.data_free import scene_of
+
+RULES = ("simultaneous", "alternating", "extragradient", "optimistic", "consensus", "symplectic")
+BATCH = 16
+
+
+class SameDraws:
+    """Draws of latents and labels for the whole batch, of which each rank takes its part."""
+
+    def __init__(self, source):
+        self.module, self.images, self.labels, self.shown = source.module, source.images, source.labels, source.shown
+        self.chance = torch.Generator().manual_seed(7)
+
+    def sample(self):
+        latents = torch.randn(BATCH, self.module.latent_dim, generator=self.chance)
+        labels = torch.randint(self.module.num_classes, (BATCH,), generator=self.chance)
+        size = ranks.share(BATCH)
+        own = slice(ranks.index() * size, (ranks.index() + 1) * size) if ranks.are_apart() else slice(None)
+        return latents[own], labels[own]
+
+
+class Last(Watcher):
+    """Keeps what the last round came to."""
+
+    def on_round(self, match, record):
+        self.result = [record.result.payoff, record.result.losses]
+
+
+def play_adasg(rule, rounds):
+    """On the embedded network, the first two rounds of the generator alone: all parameters and buffers, and what was
+    recorded of the last."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        torch.manual_seed(0)
+        config = adasg.Config(rounds=rounds, warmup=2, block_steps=0, batch_size=BATCH, calibration=2, bits="w4a4")
+        scene = scene_of(config)
+        scene.source = SameDraws(scene.source)
+        scene._images = scene.source.images
+        for network in (scene.pair.teacher, scene.pair.student, scene.source.module):
+            network.double()
+        game = adasg.make_game(scene, config)
+        # Not Adam, which makes steps of what rounding leaves of gradients that are 0.
+        game.maximizer.optimizer = SGD(game.maximizer.module.parameters(), lr=1e-3)
+        last = Last()
+        Match(game, make_dynamics(rule, 1e-3), rounds, watchers=[last]).play()
+        states = {player.name: player.module.state_dict() for player in game.players}
+        return {f"{name} {key}": x for name, own in states.items() for key, x in own.items()}, last.result
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def play_all(rounds):
+    return [play_adasg(rule, rounds) for rule in RULES]
+
+
+@pytest.mark.parametrize("rounds", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_ranks_play_adasg_as_one_process_of_the_whole_batch(rounds, tmp_path):
+    alone = play_all(rounds)
+    first, second = played(play_all, rounds, folder=tmp_path)
+    for rule, (state, record), *found in zip(RULES, alone, first, second, strict=True):
+        for its_state, its_record in found:
+            assert_close(its_state, state, atol=1e-9, rtol=0, msg=lambda said, rule=rule: f"{rule}: {said}")
+            assert_close(its_record, record, atol=1e-7, rtol=0)  # which magnifies it
+        (own, _), (other, _) = found
+        assert all(torch.equal(x, other[name]) for name, x in own.items()), rule
+
+
+def test_the_place_of_a_process_is_what_its_launcher_says():
+    assert ranks.place_of({}) == (0, 1, 0)
+    assert ranks.place_of({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == (5, 8, 1)
+    slurm = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}
+    assert ranks.place_of({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) == (0, 1, 0)  # of a batch script itself
+    assert ranks.place_of(slurm | {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"}) == (3, 4, 1)
+    with pytest.raises(ValueError, match=r"SLURM started 4 tasks: .* set MASTER_ADDR"):
+        ranks.place_of(slurm)
+
+
+def what_ranks_have():
+    """Of draws and of exchanges."""
+    own = torch.tensor([1.0, 4.0, 2.0]) - ranks.index()
+    own.requires_grad_(True)
+    found = {"common": torch.rand(3)}
+    with ranks.apart():
+        found |= {"share": ranks.share(16), "own": torch.rand(3)}
+        with ranks.alike():
+            found |= {"all": ranks.share(16), "inside": torch.rand(3)}
+        found["behind"] = torch.rand(3)
+        (found["slope"],) = torch.autograd.grad(ranks.least(own), own)
+        found["least"] = ranks.least(own.detach())
+    found["after"] = torch.rand(3)
+    return found | {"any": ranks.any_of(ranks.index() == 1), "first": ranks.from_first(ranks.index)}
+
+
+def test_ranks_draw_apart_and_are_alike_again(tmp_path):
+    first, second = played(what_ranks_have, folder=tmp_path)
+    for name in ("common", "inside", "after"):
+        assert torch.equal(first[name], second[name]), name
+    for name in ("own", "behind"):
+        assert not torch.equal(first[name], second[name]), name
+    assert len({tuple(found[name].tolist()) for found in (first, second) for name in ("own", "inside", "behind")}) == 5
+    for found in (first, second):
+        assert (found["share"], found["all"], found["least"], found["any"], found["first"]) == (8, 16, 0.0, True, 0)
+    # Whose mean over the ranks is the slope of the least: 1.
+    assert (first["slope"].tolist(), second["slope"].tolist()) == ([0.0, 0.0, 0.0], [2.0, 0.0, 0.0])

@@ -1,0 +1,59 @@
+"""Players that are the same on every rank (:mod:`zerosum.ranks`)."""
+
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
+
+from zerosum import ranks
+
+
+@torch.no_grad()
+def begin_alike(*modules: nn.Module) -> None:
+    """Put players' modules where the first rank's are, and let their BatchNorm layers see the batches of all ranks."""
+    if ranks.count() == 1:
+        return
+    everything = nn.ModuleList(modules)
+    for tensor in (*everything.parameters(), *everything.buffers()):
+        dist.broadcast(whole := tensor.detach().contiguous(), 0)
+        tensor.copy_(whole)
+    for layer in everything.modules():
+        if isinstance(layer, _BatchNorm) and not isinstance(layer, SyncBatchNorm):
+            layer.forward = partial(_normalize, layer)  # type: ignore[method-assign]  # SyncBatchNorm wants CUDA
+
+
+def differ_by(module: nn.Module) -> float:
+    """The greatest distance of a parameter or a buffer on any rank from the first rank's."""
+    if ranks.count() == 1:
+        return 0.0
+    furthest = 0.0
+    for tensor in (*module.parameters(), *module.buffers()):
+        dist.broadcast(first := tensor.detach().clone(memory_format=torch.contiguous_format), 0)
+        if first.numel():
+            furthest = max(furthest, (tensor.detach().double() - first.double()).abs().max().item())
+    return max(ranks.gathered(furthest))
+
+
+def _normalize(layer: _BatchNorm, x: Tensor) -> Tensor:
+    """As the layer itself, but for moments that are of all ranks' batches."""
+    if not ranks.are_apart() or not (layer.training or layer.running_mean is None):
+        normalized: Tensor = type(layer).forward(layer, x)
+        return normalized
+    axes, shape = [axis for axis in range(x.ndim) if axis != 1], (-1, *[1] * (x.ndim - 2))
+    variance, average = torch.var_mean(x, axes, correction=0)
+    average, variance = ranks.moments(average, variance)
+    if layer.running_mean is not None and layer.running_var is not None:
+        with torch.no_grad():
+            assert layer.num_batches_tracked is not None
+            layer.num_batches_tracked.add_(1)
+            weight = 1 / layer.num_batches_tracked.item() if layer.momentum is None else layer.momentum
+            values = ranks.count() * x.numel() / x.shape[1]
+            layer.running_mean.lerp_(average.to(layer.running_mean), weight)
+            layer.running_var.lerp_((variance * values / (values - 1)).to(layer.running_var), weight)
+    scale = (variance + layer.eps).rsqrt()
+    if layer.weight is not None:
+        scale = scale * layer.weight
+    normalized = (x - average.view(shape)) * scale.view(shape)
+    return normalized if layer.bias is None else normalized + layer.bias.view(shape)
