@@ -66,10 +66,15 @@ def joined() -> Iterator[None]:
     if place.ranks == 1 or dist.is_initialized():
         yield
         return
+    from torch.distributed.rendezvous import rendezvous  # not there where PyTorch was built without
+
     if torch.cuda.is_available():
         torch.cuda.set_device(place.local % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, rank=place.rank, world_size=place.ranks, timeout=_PATIENCE)
+    store, rank, ranks = next(rendezvous("env://", place.rank, place.ranks, timeout=_PATIENCE))
+    # torchrun keeps its store over restarts, with the addresses of ranks that are gone.
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_PATIENCE)
     try:
         yield
     finally:
