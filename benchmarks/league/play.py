@@ -182,10 +182,7 @@ class League:
 
 def _learned(cell: Cell) -> int | None:
     """Images, repetitions counted, from which the quantized network learns in the game."""
-    column, row = cell.column, cell.row
-    if not row.learns or row.blocks:
-        return None
-    return (column.rounds - column.warmup) * BATCH * row.steps
+    return cell.rounds * BATCH * cell.row.steps if cell.row.learns and not cell.row.blocks else None
 
 
 def _summary(folder: Path) -> dict[str, Any]:

@@ -82,6 +82,11 @@ class Cell(NamedTuple):
         return [Template(argument).substitute(files) for argument in self._arguments]
 
     @property
+    def rounds(self) -> int:
+        """In which the quantized network learns: as many images, by fewer rounds, where each is of several steps."""
+        return (self.column.rounds - self.column.warmup) // self.row.steps
+
+    @property
     def _arguments(self) -> list[str]:
         column, row = self.column, self.row
         found = [row.recipe, "--backbone", column.backbone, *column.options, "--bits", column.bits]
@@ -89,10 +94,8 @@ class Cell(NamedTuple):
         if row.first:
             found += column.made
         if row.learns:
-            both = str(column.rounds - column.warmup)
-            found += (
-                ["--rounds", both] if row.first else ["--rounds", str(column.rounds), "--warmup", str(column.warmup)]
-            )
+            warmup = 0 if row.first else column.warmup
+            found += ["--rounds", str(warmup + self.rounds), *([] if row.first else ["--warmup", str(warmup)])]
             found += ["--quantized-lr", f"{self.step:g}", *([] if row.blocks else ["--block-steps", "0"])]
         return [*found, *row.options, "--seed", str(self.seed)]
 
