@@ -20,10 +20,9 @@ PROGRAM = """
 import json, pathlib, sys, time
 arguments = sys.argv[1:]
 def given(arguments, name): return arguments[arguments.index(name) + 1]
-resumed = "--resume" in arguments
-folder = pathlib.Path(given(arguments, "--resume" if resumed else "--out"))
+folder = pathlib.Path(given(arguments, "--out"))
 folder.mkdir(parents=True, exist_ok=True)
-if not resumed:
+if not (folder / "config.json").exists():
     (folder / "config.json").write_text(json.dumps(arguments))
     if (folder.parents[2] / "hang").exists():
         time.sleep(60)
@@ -94,7 +93,7 @@ def test_a_cell_that_was_killed_goes_on_and_ends_the_same(league, tmp_path):
     while not list(first.out.glob("*/*/config.json")) and time.monotonic() < deadline:
         time.sleep(0.02)
     hang.unlink()
-    (child,) = first._children
+    (child,) = first.children.running
     child.send_signal(signal.SIGKILL)
     thread.join(30)
     assert first.left == 3  # itself, and two that wait for it

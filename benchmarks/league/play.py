@@ -1,10 +1,5 @@
 """Cells, played by processes; what is done stays done, and what was begun goes on."""
 
-import fcntl
-import os
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -17,6 +12,7 @@ from benchmarks.league.record import Book, Record, choose
 from benchmarks.league.rows import BATCH, TUNED_ON, Cell, Column, Row
 from zerosum.players import QUANTIZED, load_quantized
 from zerosum.runs import run_folder
+from zerosum.runs.children import PROGRAM, Children, lock_of
 from zerosum.runs.messages import INTERRUPTED
 
 _PAUSE = 1.0  # seconds, while others play all that there is
@@ -64,15 +60,13 @@ class League:
         held_out: Mapping[str, HeldOut],
         files: dict[str, str],
         tell: Callable[[str | None], None] = lambda said: None,
-        program: Sequence[str] = (sys.executable, "-m", "zerosum.run"),
+        program: Sequence[str] = PROGRAM,
     ) -> None:
         self.pairs = [(column, row) for column in columns for row in rows]
         self.out, self.book, self.held_out, self.files = out, book, held_out, files
-        self.tell, self.program = tell, program
-        self._children: set[subprocess.Popen[bytes]] = set()
+        self.tell = tell
+        self.children = Children(program, {"OMP_NUM_THREADS": "1"})
         self._killed: set[Cell] = set()
-        self._stopped = threading.Event()
-        self._starting = threading.Lock()
 
     def due(self) -> list[Cell]:
         """Cells without a record."""
@@ -99,16 +93,10 @@ class League:
                 for future in done:
                     future.result()
             finally:
-                self._stop()
-
-    def _stop(self) -> None:
-        with self._starting:
-            self._stopped.set()
-            for child in self._children:
-                child.terminate()
+                self.children.stop()
 
     def _work(self) -> None:
-        while not self._stopped.is_set():
+        while not self.children.stopped.is_set():
             due = [cell for cell in self.due() if cell not in self._killed]
             if not due:
                 return
@@ -118,15 +106,10 @@ class League:
     def _take(self, cell: Cell) -> bool:
         """Play a cell to its end, unless another thread or process does, or did in the meantime."""
         folder = self.folder(cell)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with open(f"{folder}.lock", "ab") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            if cell in self.due():
+        with lock_of(folder) as lock:
+            if lock is not None and cell in self.due():
                 self._play(cell, folder, lock)
-        return True
+            return lock is not None
 
     def folder(self, cell: Cell) -> Path:
         """Where it is played."""
@@ -142,27 +125,8 @@ class League:
         self.tell(f"{folder}: exit code {code}, see {folder}.log" if code else None)
 
     def _run(self, cell: Cell, folder: Path, lock: BinaryIO) -> int:
-        """The exit code of a process, which has the lock too: where the league is killed and it is not, it keeps it."""
-        arguments = [*cell.arguments(self.files), "--out", str(folder)]
-        if (folder / run_folder.CONFIG).exists():
-            arguments = [cell.row.recipe, "--resume", str(folder)]
-        with open(f"{folder}.log", "ab") as log:
-            with self._starting:
-                if self._stopped.is_set():
-                    return INTERRUPTED
-                child = subprocess.Popen(
-                    [*self.program, *arguments],
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=os.environ | {"OMP_NUM_THREADS": "1"},
-                    pass_fds=(lock.fileno(),),
-                )
-                self._children.add(child)
-            code = child.wait()
-        with self._starting:
-            self._children.remove(child)
-        return code
+        arguments = [*cell.arguments(self.files), "--out", str(folder), "--resume", "auto"]
+        return self.children.play(arguments, folder, lock)
 
     def _measured(self, cell: Cell, folder: Path) -> dict[str, Any]:
         summary = run_folder.read_summary(folder)
