@@ -15,6 +15,7 @@ PARTS = {
 PARTS["runs"] = PARTS["zerosum"] / "runs"
 HARNESS = {
     "run.py",
+    "sweep.py",
     "report.py",
     "compare.py",
     "export.py",

@@ -11,15 +11,16 @@ In one process alone, all of this leaves everything as it is.
 
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from zerosum.launchers import place_of
 from zerosum.randomness import random_state, seed_all, set_random_state
 
 T = TypeVar("T")
@@ -27,40 +28,12 @@ _PATIENCE = timedelta(hours=1)  # with a rank that does something alone
 _common: dict[str, Any] | None = None  # where the common random numbers stand, while ranks are apart
 
 
-class Place(NamedTuple):
-    """Of a process: which rank it is, of how many, and which of those on its machine."""
-
-    rank: int
-    ranks: int
-    local: int
-
-
-def place_of(environment: Mapping[str, str]) -> Place:
-    """What torchrun's variables say, or SLURM's (of a step, by srun), where MASTER_ADDR and MASTER_PORT are set too.
-
-    Raises:
-        ValueError: SLURM started several, and the two are not set.
-    """
-    if "RANK" in environment and "WORLD_SIZE" in environment:
-        local = environment.get("LOCAL_RANK", "0")
-        return Place(int(environment["RANK"]), int(environment["WORLD_SIZE"]), int(local))
-    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
-    if tasks == 1:
-        return Place(0, 1, 0)
-    if not {"MASTER_ADDR", "MASTER_PORT"} <= environment.keys():
-        raise ValueError(
-            f"SLURM started {tasks} tasks: for one game of {tasks} ranks, set MASTER_ADDR (the first node's name) and "
-            "MASTER_PORT (a free port); for separate runs, start each by a step of its own (srun --ntasks 1)"
-        )
-    return Place(int(environment["SLURM_PROCID"]), tasks, int(environment.get("SLURM_LOCALID", 0)))
-
-
 @contextmanager
 def joined() -> Iterator[None]:
     """Within, this process is one of the ranks that were started together; alone, where it was started alone.
 
     Raises:
-        ValueError: as :func:`place_of`.
+        ValueError: as :func:`zerosum.launchers.place_of`.
     """
     place = place_of(os.environ)
     if place.ranks == 1 or dist.is_initialized():
@@ -73,7 +46,8 @@ def joined() -> Iterator[None]:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     store, rank, ranks = next(rendezvous("env://", place.rank, place.ranks, timeout=_PATIENCE))
     # torchrun keeps its store over restarts, with the addresses of ranks that are gone.
-    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_PATIENCE)
     try:
         yield

@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 from tests.ranks import played
 from zerosum import Match, Watcher, make_dynamics, ranks
+from zerosum.launchers import place_of
 from zerosum.recipes import adasg
 from zerosum.recipes.common.data_free import scene_of
 
@@ -76,13 +77,13 @@ def test_two_ranks_play_adasg_as_one_process_of_the_whole_batch(rounds, tmp_path
 
 
 def test_the_place_of_a_process_is_what_its_launcher_says():
-    assert ranks.place_of({}) == (0, 1, 0)
-    assert ranks.place_of({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == (5, 8, 1)
+    assert place_of({}) == (0, 1, 0)
+    assert place_of({"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == (5, 8, 1)
     slurm = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1"}
-    assert ranks.place_of({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) == (0, 1, 0)  # of a batch script itself
-    assert ranks.place_of(slurm | {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"}) == (3, 4, 1)
+    assert place_of({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) == (0, 1, 0)  # of a batch script itself
+    assert place_of(slurm | {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"}) == (3, 4, 1)
     with pytest.raises(ValueError, match=r"SLURM started 4 tasks: .* set MASTER_ADDR"):
-        ranks.place_of(slurm)
+        place_of(slurm)
 
 
 def what_ranks_have():

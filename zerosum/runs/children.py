@@ -28,6 +28,11 @@ def lock_of(folder: Path) -> Iterator[BinaryIO | None]:
             yield lock
 
 
+def output_of(folder: Path) -> Path:
+    """Where a run's output is kept."""
+    return folder.with_name(f"{folder.name}.log")
+
+
 class Children:
     """Processes that play runs, from any number of threads.
 
@@ -44,8 +49,8 @@ class Children:
 
     def play(self, arguments: Sequence[str], folder: Path, lock: BinaryIO) -> int:
         """The exit code of a run, which has the lock of its folder too: where this process is killed and it is not, it
-        keeps it. What it prints is in ``<folder>.log``."""
-        with open(f"{folder}.log", "ab") as log:
+        keeps it."""
+        with output_of(folder).open("ab") as log:
             with self._starting:
                 if self.stopped.is_set():
                     return INTERRUPTED

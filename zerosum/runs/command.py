@@ -1,8 +1,8 @@
 """``zerosum COMMAND ...``, or ``python -m zerosum COMMAND ...``.
 
-Commands: run (play a recipe's game), report (one page about a run), compare (finished runs side by side), export (a
-run's result for other runtimes). ``zerosum COMMAND --help`` says what each takes; ``python -m zerosum.COMMAND`` is the
-same.
+Commands: run (play a recipe's game), sweep (many runs, with many options), report (one page about a run), compare
+(finished runs side by side), export (a run's result for other runtimes). ``zerosum COMMAND --help`` says what each
+takes; ``python -m zerosum.COMMAND`` is the same.
 """
 
 import sys
@@ -11,7 +11,7 @@ from importlib import import_module
 
 from zerosum.runs.messages import BAD_INPUT, guarded, say
 
-COMMANDS = ("run", "report", "compare", "export")
+COMMANDS = ("run", "sweep", "report", "compare", "export")
 
 
 @guarded

@@ -145,9 +145,9 @@ def note_resumption(folder: Path, recipe: Recipe, options: Options, made_by: str
     write_json(folder / CONFIG, config)
 
 
-def command(arguments: Sequence[str]) -> str:
-    """The line that runs zerosum with these arguments."""
-    return shlex.join([Path(sys.executable).name, "-m", "zerosum.run", *arguments])
+def command(arguments: Sequence[str], name: str = "run") -> str:
+    """The line that runs a command of zerosum with these arguments."""
+    return shlex.join([Path(sys.executable).name, "-m", f"zerosum.{name}", *arguments])
 
 
 def read_config(folder: Path) -> dict[str, Any]:
