@@ -109,6 +109,14 @@ def share(batch_size: int) -> int:
     return share_of(batch_size) if are_apart() else batch_size
 
 
+def part_of(samples: Tensor) -> Tensor:
+    """This rank's part of samples that all of them have, (N, ...), while they are apart; else all."""
+    if not are_apart():
+        return samples
+    begin, end = (len(samples) * place // count() for place in (index(), index() + 1))
+    return samples[begin:end]
+
+
 def share_of(batch_size: int) -> int:
     """An equal part, rounded up."""
     return -(-batch_size // count())

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from zerosum import Watcher
+from zerosum import Watcher, ranks
 from zerosum.memory import keep_freed_memory
 from zerosum.players import Architecture
 from zerosum.players.outputs import Logits, logits_of
@@ -82,6 +82,8 @@ def quantize(
     made = recipes.load(recipe)
     if not issubclass(made.config, DataFreeOptions) or len(inspect.signature(made.function).parameters) < 2:
         raise ValueError(f"recipe {recipe} quantizes no network that is handed in: expected recipe(config, subject)")
+    if ranks.index() > 0:  # the first keeps what there is to keep
+        out = None
     if out is not None:
         run_folder.check_free(out := expand(out))
     subject = None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from zerosum.players.spaces import image_moments
-from zerosum.ranks import share
+from zerosum.ranks import alike, part_of
 from zerosum.recipes.common.augmentation import Crops
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
@@ -53,7 +53,9 @@ class Pixels(nn.Module):
 
     def sample(self) -> Tensor:
         """Indices of a batch, none twice; of all images, where there are no more."""
-        return torch.randperm(len(self.values), device=self.values.device)[: share(self.batch_size)]
+        with alike():  # so that they are none twice on all ranks together
+            chosen = torch.randperm(len(self.values), device=self.values.device)[: self.batch_size]
+        return part_of(chosen)
 
     def images(self, drawn: Tensor) -> Tensor:
         return self.values[drawn]

@@ -10,6 +10,7 @@ from zerosum import Match, Watcher, make_dynamics, ranks
 from zerosum.launchers import place_of
 from zerosum.recipes import adasg
 from zerosum.recipes.common.data_free import scene_of
+from zerosum.recipes.common.pool import Pixels
 
 RULES = ("simultaneous", "alternating", "extragradient", "optimistic", "consensus", "symplectic")
 BATCH = 16
@@ -25,9 +26,7 @@ class SameDraws:
     def sample(self):
         latents = torch.randn(BATCH, self.module.latent_dim, generator=self.chance)
         labels = torch.randint(self.module.num_classes, (BATCH,), generator=self.chance)
-        size = ranks.share(BATCH)
-        own = slice(ranks.index() * size, (ranks.index() + 1) * size) if ranks.are_apart() else slice(None)
-        return latents[own], labels[own]
+        return ranks.part_of(latents), ranks.part_of(labels)
 
 
 class Last(Watcher):
@@ -90,9 +89,10 @@ def what_ranks_have():
     """Of draws and of exchanges."""
     own = torch.tensor([1.0, 4.0, 2.0]) - ranks.index()
     own.requires_grad_(True)
+    pixels = Pixels(torch.zeros(9, 1), batch_size=7)
     found = {"common": torch.rand(3)}
     with ranks.apart():
-        found |= {"share": ranks.share(16), "own": torch.rand(3)}
+        found |= {"share": ranks.share(16), "own": torch.rand(3), "pixels": pixels.sample()}
         with ranks.alike():
             found |= {"all": ranks.share(16), "inside": torch.rand(3)}
         found["behind"] = torch.rand(3)
@@ -109,6 +109,8 @@ def test_ranks_draw_apart_and_are_alike_again(tmp_path):
     for name in ("own", "behind"):
         assert not torch.equal(first[name], second[name]), name
     assert len({tuple(found[name].tolist()) for found in (first, second) for name in ("own", "inside", "behind")}) == 5
+    shown = torch.cat([first["pixels"], second["pixels"]]).tolist()
+    assert len(set(shown)) == len(shown) == 7
     for found in (first, second):
         assert (found["share"], found["all"], found["least"], found["any"], found["first"]) == (8, 16, 0.0, True, 0)
     # Whose mean over the ranks is the slope of the least: 1.

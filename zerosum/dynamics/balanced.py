@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from zerosum import ranks
 from zerosum.dynamics.base import Dynamics, Round
 from zerosum.dynamics.simultaneous import Simultaneous
 from zerosum.game import Game
@@ -31,7 +32,8 @@ class Balanced(Dynamics):
         self.parts = {"inner": self.inner}
 
     def step(self, game: Game[Any], movers: Sequence[Player]) -> Round:
-        lagging = [player for player in movers if player.side == self.guide.lagging]
+        side = ranks.agreed(self.guide.lagging)
+        lagging = [player for player in movers if player.side == side]
         if game.round % self.guide.every and lagging:
             self.guide.interrupt()
             movers = lagging
