@@ -10,6 +10,7 @@ from zerosum import BalanceGap, Criterion, Dynamics, Game, Match, players
 from zerosum.players.blocks import BLOCKS
 from zerosum.randomness import kept_random_state, seed_all
 from zerosum.recipes.common.effort import seconds_of
+from zerosum.recipes.common.held_out import DIVERGENCE
 from zerosum.recipes.common.pair import examination_of
 from zerosum.recipes.common.scene import Scene
 from zerosum.runs import Experiment, Outcome, Stage
@@ -134,7 +135,8 @@ class Keeping:
         gap = match.verdict.figures.get("balance_gap_mean") if match.verdict is not None else None
         sizes = {"float_bytes": layers.float_size, "quantized_bytes": layers.size}
         plan = {"plan": self.scene.plan._asdict()}
-        return Outcome(figures | {"balance_gap": gap} | sizes | plan, Group(layers.draw(), table), "quantized-network")
+        found = figures | {DIVERGENCE: stages["after"].get(DIVERGENCE), "balance_gap": gap} | sizes | plan
+        return Outcome(found, Group(layers.draw(), table), "quantized-network")
 
     def _student(self, game: Game[Any]) -> str | None:
         named = [player.name for player in game.players if player.module is self.scene.pair.student]

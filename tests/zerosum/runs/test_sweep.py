@@ -1,5 +1,6 @@
 """Sweeps: every cell once, whatever becomes of those who play them."""
 
+import csv
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 
 from tests.processes import lines
 from zerosum.runs import sweep
+from zerosum.runs.cells import words_of
 from zerosum.runs.children import lock_of
 from zerosum.runs.run import main as run
 
@@ -172,6 +174,8 @@ def test_a_run_whose_worker_was_killed_and_that_plays_on_is_left_to_it(recipe, t
         (["--over", "seed=0", "--seed", "1", "--out", "OUT"], "--seed is given for all runs too"),
         (["--over", "wait=-1,0", "--out", "OUT"], "--wait -1.0: expected a finite number, at least 0"),
         (["--over", "seed=0", "--workers", "0", "--out", "OUT"], "--workers 0: expected"),
+        (["--over", "seed=0", "--budget", "0", "--out", "OUT"], "--budget 0: expected a number of runs"),
+        (["--over", "seed=0", "--by", "weight", "--out", "OUT"], "--by weight: only of a search"),
         (["--over", "seed=0", "--workers", "many", "--out", "OUT"], "invalid int value: 'many'"),
     ],
 )
@@ -206,7 +210,29 @@ def test_a_file_says_the_same_as_a_line(recipe, tmp_path, capsys):
     assert json.loads((tmp_path / "sweep" / "seed_0-noisy_false" / "config.json").read_text())["options"]["rounds"] == 2
     file.write_text('recipe = "adasg"\nrounds = 3\n')
     assert sweep.main([str(file)]) == 2
-    assert "rounds = 3: expected recipe, out, workers, [over] and [options]" in capsys.readouterr().err
+    assert "rounds = 3: expected recipe, out, workers, budget, by, [over] and [options]" in capsys.readouterr().err
+
+
+def test_a_search_plays_as_many_runs_as_it_may_and_shows_the_best(recipe, tmp_path, capsys):
+    out = tmp_path / "search"
+    line = [str(recipe), "--over", "step=0.01,0.1,0.5", "--over", "rounds=1,2,3,4", "--budget", "4", "--out", str(out)]
+    assert sweep.main([*line, "--by", "weight,rounds"]) == 0
+    found = [json.loads(path.read_text()) for path in out.glob("*/summary.json")]
+    assert 1 <= len(found) <= 4  # Optuna may ask for one again
+    assert capsys.readouterr().out.count("played") == len(found)
+    figures = {(one["weight"], one["rounds"]) for one in found}
+    best = [x for x in figures if not any(y != x and y[0] <= x[0] and y[1] <= x[1] for y in figures)]
+    with open(out / "compare.csv", newline="") as file:
+        assert len(next(csv.reader(file))) == 1 + len(best)
+    assert sweep.main([*line, "--by", "weight,rounds"]) == 0
+    assert "played" not in capsys.readouterr().out
+    other = [*line[:-1], str(tmp_path / "other")]
+    assert sweep.main([*other, "--by", "accuracy"]) == 2
+    assert "its summary has no number accuracy; expected one of weight, rounds" in capsys.readouterr().err
+
+
+def test_an_option_of_parts_is_swept_part_by_part():
+    assert words_of("layer_bits:blocks-1.*", "w4a8") == ["--layer-bits", "blocks-1.*=w4a8"]
 
 
 def test_without_optuna_the_install_line_is_said(recipe, tmp_path, monkeypatch, capsys):
