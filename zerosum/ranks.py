@@ -169,13 +169,16 @@ def means(tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
     return found
 
 
-def moments(mean_here: Tensor, variance_here: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance of all ranks' batches, of those of this rank's; differentiable."""
+def moments(here: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+    """Means and biased variances of all ranks' batches, of those of this rank's, of any number of layers in one
+    exchange; differentiable."""
     if _common is None:
-        return mean_here, variance_here
-    here = mean_here.double()  # or a small variance would be lost in the square of a large mean
-    average, square = mean(torch.stack([here, variance_here.double() + here.square()]))
-    return average.to(mean_here), (square - average.square()).to(variance_here)
+        return list(here)
+    wide = [(mean.double(), variance.double()) for mean, variance in here]  # for small variances of large means
+    found = means([x for mean, variance in wide for x in (mean, variance + mean.square())])
+    whole: list[Tensor] = [x for x in found if x is not None]
+    pairs = zip(whole[::2], whole[1::2], strict=True)
+    return [(m.to(own), (square - m.square()).to(own)) for (m, square), (own, _) in zip(pairs, here, strict=True)]
 
 
 def least(values: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def _normalize(layer: _BatchNorm, x: Tensor) -> Tensor:
         return normalized
     axes, shape = [axis for axis in range(x.ndim) if axis != 1], (-1, *[1] * (x.ndim - 2))
     variance, average = torch.var_mean(x, axes, correction=0)
-    average, variance = ranks.moments(average, variance)
+    ((average, variance),) = ranks.moments([(average, variance)])
     if layer.running_mean is not None and layer.running_var is not None:
         with torch.no_grad():
             assert layer.num_batches_tracked is not None

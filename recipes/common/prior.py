@@ -51,7 +51,7 @@ class BatchNormPrior:
 
     def loss(self, seen: tuple[Sequence[Moments], Sequence[Moments]]) -> Tensor:
         batch, running = seen
-        return bn_alignment([moments(*stats) for stats in batch], running)
+        return bn_alignment(moments(batch), running)
 
 
 class PatchPrior:

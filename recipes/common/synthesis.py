@@ -45,8 +45,8 @@ class DeviationPrior(BatchNormPrior):
     """BatchNorm's statistics as means and standard deviations, summed over layers, as ZeroQ and Genie have them."""
 
     def loss(self, seen: tuple[Sequence[Moments], Sequence[Moments]]) -> Tensor:
-        whole = [moments(*stats) for stats in seen[0]]
-        batch, running = ([(mean, _root(variance)) for mean, variance in stats] for stats in (whole, seen[1]))
+        both = moments(seen[0]), seen[1]
+        batch, running = ([(mean, _root(variance)) for mean, variance in stats] for stats in both)
         return len(batch) * bn_alignment(batch, running)
 
 
