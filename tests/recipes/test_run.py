@@ -45,7 +45,7 @@ def test_a_run_leaves_what_the_readme_says(played):
     assert set(summary) == {
         *("teacher_top1", "before_top1", "after_top1", "agreement", "images", "intervals"),
         *("teacher_top5", "before_top5", "after_top5", "float_bytes", "quantized_bytes"),
-        *("rounds", "seconds", "rewinds", "balance_gap", "stationary", "reason", "result", "plan"),
+        *("rounds", "seconds", "rewinds", "balance_gap", "stationary", "reason", "result", "plan", "divergence"),
     }
     assert summary["rounds"] == 30
     assert summary["teacher_top1"] > 98
