@@ -60,7 +60,7 @@ def recipe(config: Config, subject: Subject | None = None) -> Experiment:
         with head:
             centres = class_centres(scene, head)
             terms = {
-                "sureness": lambda seen: target_probability_loss(seen.logits, seen.labels, sure),
+                "sureness": lambda seen: target_probability_loss(seen.logits, seen.labels, sure[: len(seen.labels)]),
                 "margin": lambda seen: cosine_margin(head.features, centres[seen.labels], config.near, config.far),
             }
             return synthesis.labelled(count, terms, parts)

@@ -25,19 +25,27 @@ from zerosum.randomness import random_state, seed_all, set_random_state
 
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=1)  # with a rank that does something alone
+_joined = False  # a script's own process group makes no ranks
 _common: dict[str, Any] | None = None  # where the common random numbers stand, while ranks are apart
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Within, this process is one of the ranks that were started together; alone, where it was started alone.
+    """Within, this process is one of the ranks that were started together, or of those of a process group that is there
+    already; alone, where it was started alone.
 
     Raises:
         ValueError: as :func:`zerosum.launchers.place_of`.
     """
-    place = place_of(os.environ)
-    if place.ranks == 1 or dist.is_initialized():
-        yield
+    global _joined
+    place, outer = place_of(os.environ), _joined
+    there = dist.is_available() and dist.is_initialized()
+    if place.ranks == 1 or there:
+        _joined = there
+        try:
+            yield
+        finally:
+            _joined = outer
         return
     from torch.distributed.rendezvous import rendezvous  # not there where PyTorch was built without
 
@@ -49,15 +57,17 @@ def joined() -> Iterator[None]:
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = dist.PrefixStore(f"attempt {attempt}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_PATIENCE)
+    _joined = True
     try:
         yield
     finally:
+        _joined = False
         dist.destroy_process_group()
 
 
 def count() -> int:
     """How many ranks there are."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    return dist.get_world_size() if _joined else 1
 
 
 def index() -> int:
@@ -110,8 +120,9 @@ def share(batch_size: int) -> int:
 
 
 def part_of(samples: Tensor) -> Tensor:
-    """This rank's part of samples that all of them have, (N, ...), while they are apart; else all."""
-    if not are_apart():
+    """This rank's part of samples that all of them have, (N, ...), while they are apart; else, or where there are fewer
+    than ranks, all."""
+    if not are_apart() or len(samples) < count():
         return samples
     begin, end = (len(samples) * place // count() for place in (index(), index() + 1))
     return samples[begin:end]

@@ -9,10 +9,16 @@ from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from zerosum import ranks
 
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # as SyncBatchNorm wants CUDA
+
 
 @torch.no_grad()
 def begin_alike(*modules: nn.Module) -> None:
-    """Put players' modules where the first rank's are, and let their BatchNorm layers see the batches of all ranks."""
+    """Put players' modules where the first rank's are, and let their BatchNorm layers see the batches of all ranks.
+
+    Raises:
+        ValueError: a layer derived from BatchNorm is in training mode, whose own forward would be lost.
+    """
     if ranks.count() == 1:
         return
     everything = nn.ModuleList(modules)
@@ -20,8 +26,13 @@ def begin_alike(*modules: nn.Module) -> None:
         dist.broadcast(whole := tensor.detach().contiguous(), 0)
         tensor.copy_(whole)
     for layer in everything.modules():
-        if isinstance(layer, _BatchNorm) and not isinstance(layer, SyncBatchNorm):
-            layer.forward = partial(_normalize, layer)  # type: ignore[method-assign]  # SyncBatchNorm wants CUDA
+        if isinstance(layer, _PLAIN) and type(layer) in _PLAIN:
+            layer.forward = partial(_normalize, layer)  # type: ignore[method-assign]
+        elif isinstance(layer, _BatchNorm) and not isinstance(layer, SyncBatchNorm) and layer.training:
+            raise ValueError(
+                f"{type(layer).__name__} in training mode: its statistics cannot be taken over the batches of all "
+                "ranks; expected BatchNorm1d, 2d or 3d, or SyncBatchNorm"
+            )
 
 
 def differ_by(module: nn.Module) -> float:
@@ -42,7 +53,8 @@ def _normalize(layer: _BatchNorm, x: Tensor) -> Tensor:
         normalized: Tensor = type(layer).forward(layer, x)
         return normalized
     axes, shape = [axis for axis in range(x.ndim) if axis != 1], (-1, *[1] * (x.ndim - 2))
-    variance, average = torch.var_mean(x, axes, correction=0)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    variance, average = torch.var_mean(wide, axes, correction=0)
     ((average, variance),) = ranks.moments([(average, variance)])
     if layer.running_mean is not None and layer.running_var is not None:
         with torch.no_grad():
@@ -55,5 +67,5 @@ def _normalize(layer: _BatchNorm, x: Tensor) -> Tensor:
     scale = (variance + layer.eps).rsqrt()
     if layer.weight is not None:
         scale = scale * layer.weight
-    normalized = (x - average.view(shape)) * scale.view(shape)
-    return normalized if layer.bias is None else normalized + layer.bias.view(shape)
+    normalized = (wide - average.view(shape)) * scale.view(shape)
+    return (normalized if layer.bias is None else normalized + layer.bias.view(shape)).to(x.dtype)

@@ -102,7 +102,12 @@ def quantize(
     said = {"bits": bits} | options
     config = _options(made.config, said)
     keep_freed_memory()
-    with recipes.beside(recipe), undisturbed(), speaking(progress) as console, ExitStack() as held:
+    with (
+        recipes.beside(recipe),
+        undisturbed(),
+        speaking(progress and ranks.index() == 0) as console,
+        ExitStack() as held,
+    ):
         experiment, first = begin(made, config, subject)
         kept = None
         if out is None:

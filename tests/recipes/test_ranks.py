@@ -156,6 +156,8 @@ def test_auto_goes_on_with_the_run_of_that_folder_and_no_other(tmp_path, capsys)
     assert main(line) == 0
     assert main(line) == 0
     assert "that run is finished" in capsys.readouterr().err
+    assert main([*line, "--seed", "1"]) == 2
+    assert main(["saddle", *line[1:]]) == 2
     (tmp_path / "run" / "summary.json").unlink()
     assert main([*line, "--seed", "1"]) == 2
     assert "--seed 1 differs from the run's 0" in capsys.readouterr().err

@@ -85,7 +85,9 @@ def evaluate(game: Game[Any], movers: Sequence[Player], sample: Any, create_grap
 def over_ranks(
     payoff: Tensor | None, losses: Mapping[Player, Mapping[str, Tensor]]
 ) -> tuple[Tensor | None, dict[Player, dict[str, Tensor]]]:
-    """Their means, detached: payoff and losses, in one exchange."""
+    """Their means, detached: payoff and losses, in one exchange; where there is one rank alone, they themselves."""
+    if not ranks.are_apart():
+        return payoff, {player: dict(terms) for player, terms in losses.items()}
     scalars = [payoff, *(value for terms in losses.values() for value in terms.values())]
     payoff, *rest = ranks.means([None if value is None else value.detach() for value in scalars])
     values = (value for value in rest if value is not None)

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from zerosum.runs.messages import INTERRUPTED
 
+_OF_RANKS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_", "TORCHELASTIC_", "SLURM_STEP_")  # each run plays alone
 PROGRAM = (sys.executable, "-m", "zerosum.run")
 
 
@@ -42,7 +43,8 @@ class Children:
     """
 
     def __init__(self, program: Sequence[str] = PROGRAM, environment: Mapping[str, str] | None = None) -> None:
-        self.program, self.environment = program, os.environ | dict(environment or {})
+        own = {name: value for name, value in os.environ.items() if not name.startswith(_OF_RANKS)}
+        self.program, self.environment = program, own | dict(environment or {})
         self.running: set[subprocess.Popen[bytes]] = set()
         self.stopped = threading.Event()
         self._starting = threading.Lock()

@@ -146,12 +146,13 @@ def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Experiment, Stag
     """Everything that bad input can break, before anything is written; and then the run's folder, which is this
     process's as long as ``held`` is open."""
     recipe = recipes.load(arguments[0])
-    folder = _resumed(arguments[1:])
+    folder, finished = _resumed(arguments[1:])
     if folder is not None:
-        run_folder.read_options(folder)
+        options = _of_resumed(recipe, folder, arguments[1:])
+        if finished:
+            raise Finished(f"{folder}: that run is finished; its figures are in {folder / run_folder.SUMMARY}")
         if ranks.index() == 0:
             held.enter_context(run_folder.hold(folder))
-        options = _of_resumed(recipe, folder, arguments[1:])
     else:
         options = dataclasses.replace(_parse(recipe, arguments[1:]), resume=None)
         if options.out is not None and ranks.index() == 0:
@@ -170,20 +171,21 @@ def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Experiment, Stag
     return experiment, first, options
 
 
-def _resumed(arguments: Sequence[str]) -> Path | None:
-    """The folder of the run that is to go on; of ``--resume auto``, that of ``--out``, where a run was begun there.
+def _resumed(arguments: Sequence[str]) -> tuple[Path | None, bool]:
+    """The folder of the run that is to go on; of ``--resume auto``, that of ``--out``, where a run was begun there, and
+    whether that is finished.
 
     Raises:
-        ValueError: ``auto`` without ``--out``.
-        Finished: the run there has nothing left to play.
+        ValueError: ``auto`` without ``--out``, or a folder whose run is finished, by its name.
     """
     first_look = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for name in ("--resume", "--out"):
         first_look.add_argument(name, type=inputs.expand)
     given = first_look.parse_known_args(arguments)[0]
     if given.resume != AUTO:
-        folder: Path | None = given.resume
-        return folder
+        if given.resume is not None:
+            run_folder.read_options(given.resume)
+        return given.resume, False
     if given.out is None:
         raise ValueError("--resume auto: expected --out too, the folder in which the run begins or goes on")
 
@@ -192,9 +194,7 @@ def _resumed(arguments: Sequence[str]) -> Path | None:
         return begun, begun and run_folder.is_finished(given.out)
 
     begun, finished = ranks.from_first(found)  # before that one begins there
-    if finished:
-        raise Finished(f"{given.out}: that run is finished; its figures are in {given.out / run_folder.SUMMARY}")
-    return given.out if begun else None
+    return given.out if begun else None, finished
 
 
 def _parse(recipe: recipes.Recipe, arguments: Sequence[str], **default: Options) -> Options:
@@ -206,7 +206,7 @@ def _parse(recipe: recipes.Recipe, arguments: Sequence[str], **default: Options)
 def _of_resumed(recipe: recipes.Recipe, folder: Path, arguments: Sequence[str]) -> Options:
     """The options on the command line, over those of the run that is to be resumed."""
     run_folder.check_recipe(folder, recipe)
-    started = decode(recipe.config, run_folder.read_options(folder))
+    started = decode(recipe.config, run_folder.read_config(folder)["options"])
     started = dataclasses.replace(started, out=folder, resume=folder)
     options = _parse(recipe, arguments, default=started)
     if options.resume == AUTO:

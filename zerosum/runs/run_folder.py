@@ -26,7 +26,7 @@ CONFIG, SUMMARY, METRICS, GAME, LOCK = "config.json", "summary.json", "metrics.j
 TRACEBACK = "error.txt"
 UNFINISHED = "finish_failed"  # in a summary: why what the recipe leaves behind is not there
 _KEYS = {"recipe", "recipe_file", "recipe_sha256", "device", "options", "inputs", "versions", "git_commit", "command"}
-_KEYS |= {"threads", "ranks", "resumed"}
+_KEYS |= {"threads", "resumed"}
 
 
 def check_free(folder: Path) -> None:
@@ -136,7 +136,7 @@ def note_resumption(folder: Path, recipe: Recipe, options: Options, made_by: str
     config["inputs"] = found
     config["options"] |= {name: encoded[name] for name in found}
     entry = {"command": made_by, "versions": versions(), "git_commit": git_commit(), "ranks": ranks.count()}
-    if (before := [config, *config["resumed"]][-1]["ranks"]) != ranks.count():
+    if (before := [config, *config["resumed"]][-1].get("ranks", 1)) != ranks.count():
         say(
             f"played by {before} rank{'s' * (before > 1)} so far, and by {ranks.count()} from here on, who draw other "
             "batches: it will not end to the bit as it would have"
