@@ -30,7 +30,7 @@ import zerosum.players.backbones  # noqa: F401 (registers the networks)
 from zerosum import Game, Match, Player, Simultaneous
 from zerosum.players import accuracy, load_data, predict
 from zerosum.players.data import Digits, evaluation_transform
-from zerosum.ranks import check_batch_size, share
+from zerosum.ranks import alike, check_batch_size, share
 from zerosum.runs import Experiment, Options, Outcome
 
 
@@ -99,7 +99,8 @@ def recipe(config: Config) -> Experiment:
 
     def sample() -> tuple[Tensor, Tensor]:
         chosen = torch.randint(len(labels), (share(config.batch_size),), device=device)
-        rows, columns = torch.randint(-config.max_shift, config.max_shift + 1, (2,)).tolist()
+        with alike():
+            rows, columns = torch.randint(-config.max_shift, config.max_shift + 1, (2,)).tolist()
         return images[chosen].roll((rows, columns), dims=(2, 3)), labels[chosen]
 
     def play(batch: tuple[Tensor, Tensor]) -> Play:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from zerosum.objectives import total_variation
+from zerosum.ranks import alike
 from zerosum.recipes.common.augmentation import Rolled
 from zerosum.recipes.common.data_free import AnsweringOnImages, Subject, pair_of
 from zerosum.recipes.common.images_first import images_first
@@ -68,7 +69,8 @@ def recipe(config: Config, subject: Subject | None = None) -> Experiment:
     synthesis, most = synthesis_of(scene, config), farthest(config.roll, min(pair.space.size))
 
     def variation(seen: Seen) -> Tensor:
-        wanted = torch.empty((), device=pair.device).uniform_(_LEAST, _MOST) * seen.images.numel() ** 0.5
+        with alike():
+            wanted = torch.empty((), device=pair.device).uniform_(_LEAST, _MOST) * seen.images.numel() ** 0.5
         return config.variation * (total_variation(seen.images) - wanted).abs()
 
     terms = {"class": lambda seen: F.cross_entropy(seen.logits, seen.labels), "variation": variation}

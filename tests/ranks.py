@@ -48,9 +48,9 @@ def ended(processes, deadline=90.0):
     return [process.exitcode for process in processes]
 
 
-def played(function, *arguments, folder: Path, count=2):
+def played(function, *arguments, folder: Path, count=2, deadline=90.0):
     """What ``function`` gives on each of so many ranks."""
-    assert ended(started(function, arguments, folder, count)) == [0] * count
+    assert ended(started(function, arguments, folder, count), deadline) == [0] * count
     return [torch.load(folder / f"rank{rank}.pt", weights_only=False) for rank in range(count)]
 
 

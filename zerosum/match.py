@@ -127,7 +127,7 @@ class Match:
 
     def _play(self) -> None:
         self.game.round = self.round
-        begin_alike(*(player.module for player in self.game.players))
+        begin_alike(self.game.players)
         if not self._begun:
             self._begun = True
             for player in self.game.players:
@@ -195,16 +195,16 @@ class Match:
             if player.on_entry is not None:
                 player.on_entry()
                 self.dynamics.on_entry(player)
+                begin_alike([player])
 
     def _take_measure(self) -> Figures | None:
         if self.measure is None:
             return None
         with kept_random_state():
             figures = ranks.agreed(self.measure())
-        if not figures:  # nothing can be said yet
-            return None
-        self.measured.append((self.round, figures))
-        return figures
+        if figures:  # else nothing can be said yet
+            self.measured.append((self.round, figures))
+        return figures or None
 
     def _watchers_by_name(self) -> Iterator[tuple[str, Watcher]]:
         """Named for their class and, of several of one class, their place among them."""

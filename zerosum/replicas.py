@@ -1,5 +1,6 @@
 """Players that are the same on every rank (:mod:`zerosum.ranks`)."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -8,23 +9,26 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from zerosum import ranks
+from zerosum.player import Player
+from zerosum.randomness import random_state, set_random_state
 
 _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # as SyncBatchNorm wants CUDA
 
 
 @torch.no_grad()
-def begin_alike(*modules: nn.Module) -> None:
-    """Put players' modules where the first rank's are, and let their BatchNorm layers see the batches of all ranks.
+def begin_alike(players: Sequence[Player]) -> None:
+    """Put players' modules, and the generators of random numbers, where the first rank's are, and let their BatchNorm
+    layers see the batches of all ranks.
 
     Raises:
         ValueError: a layer derived from BatchNorm is in training mode, whose own forward would be lost.
     """
     if ranks.count() == 1:
         return
-    everything = nn.ModuleList(modules)
+    set_random_state(ranks.agreed(random_state()))
+    everything = _modules(players)
     for tensor in (*everything.parameters(), *everything.buffers()):
-        dist.broadcast(whole := tensor.detach().contiguous(), 0)
-        tensor.copy_(whole)
+        tensor.copy_(_from_first(tensor))
     for layer in everything.modules():
         if isinstance(layer, _PLAIN) and type(layer) in _PLAIN:
             layer.forward = partial(_normalize, layer)  # type: ignore[method-assign]
@@ -35,16 +39,29 @@ def begin_alike(*modules: nn.Module) -> None:
             )
 
 
-def differ_by(module: nn.Module) -> float:
+def differ_by(players: Sequence[Player]) -> float:
     """The greatest distance of a parameter or a buffer on any rank from the first rank's."""
     if ranks.count() == 1:
         return 0.0
-    furthest = 0.0
-    for tensor in (*module.parameters(), *module.buffers()):
-        dist.broadcast(first := tensor.detach().clone(memory_format=torch.contiguous_format), 0)
+    everything, furthest = _modules(players), 0.0
+    for tensor in (*everything.parameters(), *everything.buffers()):
+        first = _from_first(tensor)
         if first.numel():
             furthest = max(furthest, (tensor.detach().double() - first.double()).abs().max().item())
     return max(ranks.gathered(furthest))
+
+
+def _modules(players: Sequence[Player]) -> nn.ModuleList:
+    """All of theirs, and the averages of them."""
+    found = [module for player in players for module in (player.module, player.average) if module is not None]
+    return nn.ModuleList(dict.fromkeys(found))
+
+
+def _from_first(tensor: Tensor) -> Tensor:
+    whole = tensor.detach().clone(memory_format=torch.contiguous_format)
+    with ranks.exchange():
+        dist.broadcast(whole, 0)
+    return whole
 
 
 def _normalize(layer: _BatchNorm, x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from zerosum.players.crops import cropped, random_crops
+from zerosum.ranks import alike
 from zerosum.recipes.common.source import Source
 
 
@@ -45,8 +46,10 @@ class Rolled:
         self.source, self.most, self.module = source, most, source.module
 
     def sample(self) -> tuple[Any, tuple[int, int], bool]:
-        down, right = torch.randint(-self.most, self.most + 1, (2,)).tolist()
-        return self.source.sample(), (down, right), bool(torch.rand(()) < 0.5)
+        with alike():
+            down, right = torch.randint(-self.most, self.most + 1, (2,)).tolist()
+            flipped = bool(torch.rand(()) < 0.5)
+        return self.source.sample(), (down, right), flipped
 
     def images(self, drawn: tuple[Any, tuple[int, int], bool]) -> Tensor:
         chosen, offsets, flipped = drawn

@@ -6,6 +6,7 @@ import inspect
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +20,10 @@ from zerosum.players.storage import QUANTIZED, load_quantized
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.quantized import Quantized, speaking, undisturbed
 from zerosum.recipes.common.subject import Data, Subject, space_of
+from zerosum.runs import Experiment, run_folder
 from zerosum.runs import recipe as recipes
-from zerosum.runs import run_folder
 from zerosum.runs.beginning import begin
+from zerosum.runs.experiment import Stage
 from zerosum.runs.inputs import expand
 from zerosum.runs.options import decode
 from zerosum.runs.session import Session
@@ -82,10 +84,10 @@ def quantize(
     made = recipes.load(recipe)
     if not issubclass(made.config, DataFreeOptions) or len(inspect.signature(made.function).parameters) < 2:
         raise ValueError(f"recipe {recipe} quantizes no network that is handed in: expected recipe(config, subject)")
+    if out is not None:
+        ranks.from_first(partial(run_folder.check_free, out := expand(out)))
     if ranks.index() > 0:  # the first keeps what there is to keep
         out = None
-    if out is not None:
-        run_folder.check_free(out := expand(out))
     subject = None
     if isinstance(network, nn.Module):
         if refused := sorted(_OF_NAMES & options.keys()):
@@ -108,15 +110,17 @@ def quantize(
         speaking(progress and ranks.index() == 0) as console,
         ExitStack() as held,
     ):
-        experiment, first = begin(made, config, subject)
-        kept = None
-        if out is None:
-            kept = tempfile.TemporaryDirectory(prefix="zerosum-")
-            folder = Path(kept.name)
-        else:
-            folder = Path(out)
-            held.enter_context(run_folder.claim(folder))
-        run_folder.write_config(folder, made, config, _line(network, recipe, said))
+        kept = tempfile.TemporaryDirectory(prefix="zerosum-") if out is None else None
+        folder = Path(kept.name if kept is not None else cast(str, out))
+
+        def begun() -> tuple[Experiment, Stage]:
+            experiment = begin(made, config, subject)
+            if kept is None:
+                held.enter_context(run_folder.claim(folder))
+            run_folder.write_config(folder, made, config, _line(network, recipe, said))
+            return experiment
+
+        experiment, first = ranks.together(begun)
         session = Session(experiment, folder, config, console, watchers)
         over = session.play(first)
         if not over:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from zerosum.players import ConditionalGenerator
 from zerosum.players.generator import generator_of
-from zerosum.ranks import share
+from zerosum.ranks import alike, share
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
 
@@ -80,7 +80,9 @@ class Superposed(nn.Module):
 
     def sample(self) -> tuple[Tensor, Tensor, Tensor]:
         device = self.embedding.weight.device
-        shape = share(self.batch_size), self.mixed if torch.rand(()) < self.share else 1
+        with alike():
+            superposed = bool(torch.rand(()) < self.share)
+        shape = share(self.batch_size), self.mixed if superposed else 1
         latents = torch.randn(*shape, self.generator.latent_dim, device=device)
         weights = torch.randn(shape, device=device).softmax(dim=1)
         return latents, torch.randint(self.classes, shape, device=device), weights

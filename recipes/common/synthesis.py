@@ -15,7 +15,7 @@ from zerosum.objectives import bn_alignment
 from zerosum.players import InputSpace, batchnorm_layers
 from zerosum.players.generator import Conditioning, generator_of
 from zerosum.players.swing import swinging
-from zerosum.ranks import moments
+from zerosum.ranks import alike, moments
 from zerosum.recipes.common.pair import Pair
 from zerosum.recipes.common.pool import Labelled, Pixels, PoolScene, answered, noise
 from zerosum.recipes.common.prior import BatchNormPrior, Moments, PatchPrior, Prior
@@ -129,7 +129,7 @@ class Synthesis:
         source = Latents(count, self.pair.space, self.pair.device)
         adams = Adam([source.values], 0.1), Adam(source.generator.parameters(), 0.01)
         schedules = CosineAnnealingLR(adams[0], max(1, self.rounds)), ExponentialLR(adams[1], 0.95 ** (1 / 100))
-        with swinging(self.pair.teacher):
+        with swinging(self.pair.teacher, alike):
             self._play(source, adams, schedules, {"input_moments": _of_input})
         with torch.no_grad():
             return self._answered(source.images(torch.arange(count, device=self.pair.device)))

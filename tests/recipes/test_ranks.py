@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from tests.processes import lines, wait_for_rounds
-from tests.ranks import ended, run, started
+from tests.ranks import ended, played, run, started
 from zerosum import load
 from zerosum.players import accuracy, load_data, predict
+from zerosum.runs.recipe import installed
 from zerosum.runs.run import main
 
 GAME = ("adasg", "--rounds", "24", "--warmup", "6", "--block-steps", "4", "--pool", "32", "--measure-every", "12")
@@ -34,9 +35,10 @@ from zerosum.runs import Experiment, Options
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Options):
-    """A game in which the second rank comes to no number in its fifth round."""
+    """A game in which the second rank comes to no number in its fifth round, or fails."""
 
     rounds: int = 10
+    fails: bool = False
 
 
 def recipe(config):
@@ -44,6 +46,8 @@ def recipe(config):
 
     def payoff(play):
         broken = game.round == 4 and ranks.index() == 1 and ranks.are_apart()
+        if broken and config.fails:
+            raise LookupError("nobody expected this")
         return play.sum() * (float("nan") if broken else 1.0)
 
     game = Game(
@@ -134,12 +138,24 @@ def test_a_number_that_is_none_on_one_rank_stops_both(tmp_path):
     assert second == ""
 
 
+def test_a_rank_that_fails_says_why_and_no_other_waits_for_it(tmp_path):
+    (tmp_path / "faulty.py").write_text(FAULTY, encoding="utf-8")
+    codes, (first, second) = by_ranks(tmp_path, tmp_path / "faulty.py", "--fails", "--out", tmp_path / "run")
+    assert codes == [1, 1]
+    again = f"--resume {tmp_path / 'run'}"
+    assert "another rank is gone" in first
+    assert again in first
+    assert "Traceback" not in first
+    assert "rank 1: LookupError: nobody expected this" in second
+    assert again in second
+
+
 def test_one_process_goes_on_where_two_ranks_were_and_says_so(tmp_path, capsys):
     folder = tmp_path / "run"
     processes = started(run, (tmp_path / "log", *GAME, "--out", folder), tmp_path)
     wait_for_rounds(processes[0], folder, 1)
     processes[0].terminate()
-    ended(processes)
+    assert ended(processes) == [130, 130]
     assert main(["adasg", "--resume", str(folder)]) == 0
     assert "played by 2 ranks so far, and by 1 from here on" in capsys.readouterr().err
 
@@ -163,6 +179,48 @@ def test_auto_goes_on_with_the_run_of_that_folder_and_no_other(tmp_path, capsys)
     assert "--seed 1 differs from the run's 0" in capsys.readouterr().err
     assert main(["matrix_game", "--resume", "auto"]) == 2
     assert "--resume auto: expected --out too" in capsys.readouterr().err
+
+
+def test_what_the_first_rank_alone_can_see_is_said_once(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "mine").touch()
+    codes, (first, second) = by_ranks(tmp_path, *GAME, "--out", tmp_path / "run")
+    assert codes == [2, 2]
+    assert first.count("the folder holds files already") == 1
+    assert second == ""
+
+
+def play_all(folder, lines):
+    """Each line's exit code, in one pair of processes."""
+    return [main([*line, "--out", str(folder / str(place)), "--device", "cpu"]) for place, line in enumerate(lines)]
+
+
+FEW = ("--rounds", "4", "--warmup", "1", "--calibration", "2", "--batch-size", "8")
+MADE = ("--pool", "20", "--synthesis-rounds", "3", "--synthesis-images", "8", "--batch-size", "8", "--calibration", "2")
+RECIPES = {
+    **dict.fromkeys(("gdfq", "qimera", "ait", "adadfq", "akt", "zaq"), FEW),
+    **dict.fromkeys(("intraq", "hast", "synq"), (*MADE, "--rounds", "4")),
+    **dict.fromkeys(("zeroq", "psaq"), MADE),
+    **dict.fromkeys(("genie", "reconstruction"), (*MADE, "--block-steps", "2")),
+    "adasg": (*FEW, "--block-steps", "2", "--pool", "20", "--dynamics", "balanced"),
+    "dfq": (),
+    "matrix_game": ("--rounds", "20"),
+    "saddle": ("--rounds", "20"),
+    "gan_ring": ("--rounds", "4"),
+    "robust_digits": ("--rounds", "4"),
+    "digits_teacher": ("--rounds", "4"),
+}
+
+
+@pytest.mark.slow
+def test_every_recipe_is_played_by_ranks_to_one_end(tmp_path):
+    assert set(RECIPES) == set(installed())
+    lines = [(name, *options) for name, options in RECIPES.items()]
+    found = played(play_all, tmp_path, lines, folder=tmp_path, deadline=300)
+    assert found == [[0] * len(lines)] * 2
+    for place, name in enumerate(RECIPES):
+        summary = json.loads((tmp_path / str(place) / "summary.json").read_text())
+        assert (name, summary["ranks"], summary["ranks_differ_by"]) == (name, 2, 0.0)
 
 
 @pytest.mark.slow

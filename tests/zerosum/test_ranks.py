@@ -2,15 +2,19 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.optim import SGD
+from torch.optim.swa_utils import AveragedModel
 from torch.testing import assert_close
 
 from tests.ranks import played
-from zerosum import Match, Watcher, make_dynamics, ranks
-from zerosum.launchers import place_of
+from zerosum import Game, Match, Player, Watcher, make_dynamics, ranks
+from zerosum.divergence import Diverged
+from zerosum.ranks.launchers import place_of
 from zerosum.recipes import adasg
 from zerosum.recipes.common.data_free import scene_of
 from zerosum.recipes.common.pool import Pixels
+from zerosum.replicas import differ_by
 
 RULES = ("simultaneous", "alternating", "extragradient", "optimistic", "consensus", "symplectic")
 BATCH = 16
@@ -83,6 +87,66 @@ def test_the_place_of_a_process_is_what_its_launcher_says():
     assert place_of(slurm | {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"}) == (3, 4, 1)
     with pytest.raises(ValueError, match=r"SLURM started 4 tasks: .* set MASTER_ADDR"):
         place_of(slurm)
+
+
+def told(make, how):
+    try:
+        how(make)
+    except Exception as error:
+        return type(error).__name__, str(error)
+
+
+def refuse(by, error):
+    if ranks.index() == by:
+        raise error
+    return by
+
+
+def what_ranks_agree_on():
+    """Of errors, gradients that one alone has, and players that each begins with otherwise."""
+    found = {
+        "the first": told(lambda: refuse(0, FileExistsError("run: there")), ranks.together),
+        "the second": told(lambda: refuse(1, Diverged(3, "what")), ranks.together),
+        "inside": told(lambda: ranks.gathered(refuse(1, ValueError("no"))), ranks.together),
+        "alone": told(lambda: refuse(0, KeyError("name")), ranks.from_first),
+        "nobody": ranks.together(ranks.index),
+    }
+    p = torch.zeros(2)
+    with ranks.apart():
+        one = torch.ones(2) if ranks.index() else None
+        found["gradients"] = ranks.gradient_means([one, None, torch.ones(2)], [p, p, p])
+    torch.manual_seed(ranks.index())
+    point = nn.Linear(2, 2)
+
+    def observe():  # alike but for rounding, say
+        with torch.no_grad():
+            point.weight.add_(ranks.index() + 1)
+
+    optimizer = SGD(point.parameters(), lr=0.1)
+    average = AveragedModel(point)
+    player = Player("point", point, optimizer, "minimize", on_entry=observe, average=average)
+    game = Game([player], lambda x: point(x).square().mean(), lambda play: play, lambda: torch.randn(ranks.share(4), 2))
+    Match(game, make_dynamics("simultaneous", 0.1), 2).play()
+    return found | {"differ by": differ_by([player]), "weights": point.weight.detach(), "next": torch.rand(1)}
+
+
+def test_ranks_fail_together_and_begin_where_the_first_does(tmp_path):
+    first, second = played(what_ranks_agree_on, folder=tmp_path)
+    assert [found["the first"] for found in (first, second)] == [
+        ("FileExistsError", "run: there"),
+        ("Told", "run: there"),
+    ]
+    for found in (first, second):
+        assert found["the second"] == ("Told", "rank 1: Diverged: round 3: what")
+        assert found["inside"] == ("Told", "rank 1: no")
+    assert [found["alone"] for found in (first, second)] == [("KeyError", "'name'"), ("Told", "KeyError: 'name'")]
+    for index, found in enumerate((first, second)):
+        assert found["nobody"] == index
+        half, nothing, whole = found["gradients"]
+        assert (half.tolist(), nothing, whole.tolist()) == ([0.5, 0.5], None, [1.0, 1.0])
+        assert found["differ by"] == 0
+    assert torch.equal(first["weights"], second["weights"])
+    assert first["next"] == second["next"]
 
 
 def what_ranks_have():

@@ -70,14 +70,15 @@ def evaluate(game: Game[Any], movers: Sequence[Player], sample: Any, create_grap
     gradients: dict[Player, Sequence[Tensor | None]] = {}
     for player in movers:
         loss = torch.stack(list(losses[player].values())).sum()
-        gradients[player] = ranks.means(
+        gradients[player] = ranks.gradient_means(
             torch.autograd.grad(
                 loss,
                 player.parameters(),
                 retain_graph=create_graph or player is not movers[-1],
                 create_graph=create_graph,
                 allow_unused=True,
-            )
+            ),
+            player.parameters(),
         )
     return Evaluation(*over_ranks(payoff, losses), gradients)
 
@@ -88,10 +89,10 @@ def over_ranks(
     """Their means, detached: payoff and losses, in one exchange; where there is one rank alone, they themselves."""
     if not ranks.are_apart():
         return payoff, {player: dict(terms) for player, terms in losses.items()}
-    scalars = [payoff, *(value for terms in losses.values() for value in terms.values())]
-    payoff, *rest = ranks.means([None if value is None else value.detach() for value in scalars])
-    values = (value for value in rest if value is not None)
-    return payoff, {player: {name: next(values) for name in terms} for player, terms in losses.items()}
+    scalars = [value for terms in losses.values() for value in terms.values()]
+    values = iter(ranks.means([value.detach() for value in (*scalars, *([] if payoff is None else [payoff]))]))
+    found = {player: {name: next(values) for name in terms} for player, terms in losses.items()}
+    return next(values, None), found
 
 
 def _check_that_they_are_scalars(payoff: Tensor | None, losses: Mapping[Player, Mapping[str, Tensor]]) -> None:

@@ -67,7 +67,7 @@ class Field:
     @staticmethod
     def _whole(parts: Sequence[Tensor]) -> list[Tensor]:
         """Of all ranks: what autograd finds on each of them are parts of a derivative of F, which is their mean."""
-        return [part for part in ranks.means(parts) if part is not None]
+        return ranks.means(parts)
 
     def step(self, direction: Sequence[Tensor]) -> None:
         """Every mover's optimizer steps along its part of ``direction``.

@@ -94,8 +94,9 @@ def flag(name: str) -> str:
 
 
 def refuse(error: Exception) -> int:
-    """Say what is wrong with the input; returns the exit code."""
-    say(_line(error))
+    """Say what is wrong with the input; returns the exit code. What all ranks know, the first says."""
+    if ranks.index() == 0 or not isinstance(error, ranks.Told):
+        say(_line(error))
     return BAD_INPUT
 
 

@@ -78,7 +78,8 @@ def _run(arguments: Sequence[str]) -> int:
         try:
             experiment, first, options = _set_up(arguments, held)
         except Finished as finished:
-            say(finished)
+            if ranks.index() == 0:
+                say(finished)
             return 0
         except BrokenPipeError:
             raise
@@ -91,8 +92,11 @@ def _run(arguments: Sequence[str]) -> int:
             size = getattr(options, "batch_size", None)
             batch = "" if size is None else f"; of a batch of {size}, each has {ranks.share_of(size)}"
             output().print(f"one game, played by {ranks.count()} ranks{batch}")
-        session = Session(experiment, _out(options), options, output())
-        return _play(session, first, run_folder.command([arguments[0], "--resume", str(_out(options))]))
+        again = run_folder.command([arguments[0], "--resume", str(_out(options))])
+        if ranks.index() > 0:
+            aside = Path(held.enter_context(TemporaryDirectory(prefix="zerosum-")))
+            options = dataclasses.replace(options, out=aside)
+        return _play(Session(experiment, _out(options), options, output()), first, again)
 
 
 def _play(session: Session, first: Stage, again: str) -> int:
@@ -103,7 +107,7 @@ def _play(session: Session, first: Stage, again: str) -> int:
             (folder / run_folder.TRACEBACK).unlink(missing_ok=True)  # of a try before this one
             console.print(f"kept in {folder}", soft_wrap=True)
             return 0
-    except CannotResume as error:
+    except (CannotResume, ranks.Told) as error:
         return refuse(error)
     except Diverged as error:  # on all ranks
         if ranks.index() > 0:
@@ -115,8 +119,11 @@ def _play(session: Session, first: Stage, again: str) -> int:
             say(f"go on with a smaller step:\n{again} --step-scale {smaller:g}")
             say(f"or let it find one:\n{again} --on-divergence rewind")
         return DIVERGED
+    except ranks.Lost as error:
+        say(f"{error}; the last good state is kept; when this is mended, go on with\n{again}")
+        return ERROR
     except OSError as error:
-        say(f"{error}; the last good state is kept in {folder}; when this is mended, go on with\n{again}")
+        say(f"{error}; the last good state is kept; when this is mended, go on with\n{again}")
         return CANNOT_WRITE
     except KeyboardInterrupt:
         say("broken off within a round; go on from the last checkpoint with")
@@ -133,6 +140,8 @@ def _keep(error: Exception, folder: Path, again: str) -> int:
     path, kept = folder / run_folder.TRACEBACK, "could not be kept"
     if ranks.index() > 0:  # whose folder does not stay
         sys.stderr.buffer.write(traceback_of(error))
+        say(f"{fault(error)}; the last good state is kept; when this is mended, go on with {again}")
+        return ERROR
     try:
         write_whole(path, traceback_of(error))
         kept = f"is in {path}"
@@ -143,32 +152,36 @@ def _keep(error: Exception, folder: Path, again: str) -> int:
 
 
 def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Experiment, Stage, Options]:
-    """Everything that bad input can break, before anything is written; and then the run's folder, which is this
-    process's as long as ``held`` is open."""
-    recipe = recipes.load(arguments[0])
+    """Everything that bad input can break, before anything is written; and then the run's folder, which is the first
+    rank's as long as ``held`` is open."""
+    recipe = ranks.together(lambda: recipes.load(arguments[0]))
     folder, finished = _resumed(arguments[1:])
-    if folder is not None:
-        options = _of_resumed(recipe, folder, arguments[1:])
+    if folder is None:
+        options = dataclasses.replace(_parse(recipe, arguments[1:]), resume=None)
+    else:
+        options = ranks.together(lambda: _of_resumed(recipe, folder, arguments[1:]))
         if finished:
             raise Finished(f"{folder}: that run is finished; its figures are in {folder / run_folder.SUMMARY}")
-        if ranks.index() == 0:
+
+    def made() -> tuple[Experiment, Stage]:
+        if ranks.index() == 0 and folder is not None:
             held.enter_context(run_folder.hold(folder))
-    else:
-        options = dataclasses.replace(_parse(recipe, arguments[1:]), resume=None)
-        if options.out is not None and ranks.index() == 0:
+        elif ranks.index() == 0 and options.out is not None:
             run_folder.check_free(options.out)
-    experiment, first = begin(recipe, options)
-    if ranks.index() > 0:
-        aside = Path(held.enter_context(TemporaryDirectory(prefix="zerosum-")))
-        return experiment, first, dataclasses.replace(options, out=aside)
-    if folder is not None:
-        run_folder.note_resumption(folder, recipe, options, run_folder.command(arguments))
-        return experiment, first, options
-    if options.out is None:
-        options = dataclasses.replace(options, out=run_folder.new_folder(recipe.name))
-    held.enter_context(run_folder.claim(_out(options)))
-    run_folder.write_config(_out(options), recipe, options, run_folder.command(arguments))
-    return experiment, first, options
+        return begin(recipe, options)
+
+    def begun() -> Path:
+        line = run_folder.command(arguments)
+        if folder is not None:
+            run_folder.note_resumption(folder, recipe, options, line)
+            return folder
+        out = run_folder.new_folder(recipe.name) if options.out is None else options.out
+        held.enter_context(run_folder.claim(out))
+        run_folder.write_config(out, recipe, dataclasses.replace(options, out=out), line)
+        return out
+
+    experiment, first = ranks.together(made)
+    return experiment, first, dataclasses.replace(options, out=ranks.from_first(begun))
 
 
 def _resumed(arguments: Sequence[str]) -> tuple[Path | None, bool]:

@@ -176,8 +176,8 @@ def _ranks(matches: Mapping[str, Match]) -> dict[str, Any]:
     """Of several, how many there were, and how far their players are from each other."""
     if ranks.count() == 1:
         return {}
-    modules = dict.fromkeys(player.module for match in matches.values() for player in match.game.players)
-    return {"ranks": ranks.count(), "ranks_differ_by": max(map(differ_by, modules))}
+    players = [player for match in matches.values() for player in match.game.players]
+    return {"ranks": ranks.count(), "ranks_differ_by": differ_by(players)}
 
 
 def _restore(match: Match, folder: Path, console: Console) -> None:
@@ -188,6 +188,8 @@ def _restore(match: Match, folder: Path, console: Console) -> None:
         match.load_state_dict(state)
     except checkpoints.Damaged as error:
         raise CannotResume(str(error)) from error
+    except (ranks.Lost, ranks.Told):
+        raise
     except Exception as error:  # of any type: another recipe's state, or one from before it was edited
         raise CannotResume(f"{folder}: the checkpoint does not fit the recipe ({fault(error)})") from error
     for found in damaged:
