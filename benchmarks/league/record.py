@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from filelock import FileLock
 
-from benchmarks.league.rows import TUNED_ON, Cell
+from benchmarks.league.rows import COLUMNS, TUNED_ON, Cell
 from zerosum.runs.files import write_whole
 
 Key = tuple[str, str, float | None, int]
@@ -83,13 +83,15 @@ class Book:
 
 def choose(records: Iterable[Record]) -> list[Record]:
     """In order, and of each method those marked as chosen that have the step size which, by now, left its network
-    nearest to the full-precision one on generated images; real ones are not asked."""
+    nearest to the full-precision one on generated images, by what its column says; real ones are not asked."""
+    by = {column.name: column.by for column in COLUMNS}
     methods = defaultdict(list)
     for record in sorted(records, key=lambda record: (*record.key[:2], record.step or 0, record.seed)):
         methods[record.key[:2]].append(record)
     found = []
     for own in methods.values():
-        tuned = [(_divergence(record), record.step) for record in own if record.seed == TUNED_ON]
+        measure = _disagreement if by.get(own[0].column) == "agreement" else _divergence
+        tuned = [(measure(record), record.step) for record in own if record.seed == TUNED_ON]
         least, step = min(tuned, default=(math.inf, None), key=lambda pair: pair[0])
         found += [record._replace(chosen=least < math.inf and record.step == step) for record in own]
     return found
@@ -98,6 +100,11 @@ def choose(records: Iterable[Record]) -> list[Record]:
 def _divergence(record: Record) -> float:
     known = record.exit_code == 0 and record.divergence is not None and math.isfinite(record.divergence)
     return record.divergence if known and record.divergence is not None else math.inf
+
+
+def _disagreement(record: Record) -> float:
+    agreement = record.agreement_on_generated
+    return math.inf if record.exit_code != 0 or agreement is None else -agreement
 
 
 _TYPES = get_type_hints(Record)

@@ -2,7 +2,7 @@
 
 import hashlib
 from string import Template
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 STEPS = (1e-4, 3e-4, 1e-3)
 """Step sizes of the quantized network, of which each method has its best."""
@@ -15,7 +15,8 @@ BASELINE = "adasg"
 class Column(NamedTuple):
     """A network at its bits. ``options`` name its files, as ``$VARIABLES``; ``made``, how many images those methods
     make that make all of them first. One with ``steps_of`` another column takes the step sizes that were chosen there.
-    ``held_out``: how many images step sizes are chosen by, and rounds in which their generator learns."""
+    ``held_out``: how many images step sizes are chosen by, and rounds in which their generator learns; ``by`` what:
+    a network that says the same of all images is nearer to the full-precision one than one that is sure and wrong."""
 
     name: str
     backbone: str
@@ -28,6 +29,7 @@ class Column(NamedTuple):
     steps_of: str = ""
     precision: str = "fp32"
     held_out: tuple[int, int] = (256, 500)
+    by: Literal["divergence", "agreement"] = "divergence"
 
     @property
     def files(self) -> list[str]:
@@ -108,7 +110,7 @@ COLUMNS = (
     Column("digits", "digits_resnet8", "w2a3", 1000, 300, (0, 1, 2, 3, 4), made=("--pool", "512")),
     Column("cifar-w3a3", "cifar_resnet20", "w3a3", 1000, 100, (0, 1, 2), _CIFAR, ("--pool", "256")),
     Column("cifar-w4a4", "cifar_resnet20", "w4a4", 1000, 100, (0, 1, 2), _CIFAR, ("--pool", "256"), "cifar-w3a3"),
-    Column("cifar-w2a2", "cifar_resnet20", "w2a2", 1000, 100, (0, 1, 2), _CIFAR, ("--pool", "256")),
+    Column(*("cifar-w2a2", "cifar_resnet20", "w2a2", 1000, 100, (0, 1, 2), _CIFAR, ("--pool", "256")), by="agreement"),
     Column(
         *("lite0-w4a8", "tf_efficientnet_lite0", "w4a8", 200, 40, (0,), _IMAGENET, ("--pool", "64")),
         steps_of="cifar-w3a3",
