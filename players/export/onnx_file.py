@@ -17,6 +17,7 @@ from torch.export import ExportedProgram
 from zerosum.players.architectures import Architecture
 from zerosum.players.export.onnx_graph import onnx_model
 from zerosum.players.export.program import trace
+from zerosum.players.export.targets import SMALL, Layout
 from zerosum.players.quantization import quantizable_layers
 from zerosum.players.storage import Description
 
@@ -30,6 +31,7 @@ def save_onnx(
     opset: int,
     path: Path,
     published: bool = True,
+    layout: Layout = SMALL,
 ) -> None:
     """Write the program of an integer network (:mod:`zerosum.players.export.program`) as an ONNX model that says what
     it takes.
@@ -43,13 +45,14 @@ def save_onnx(
     Args:
         published: whether the weights are those that the backbone's name stands for; with others, nothing tells which
             classes they know.
+        layout: how integers are held.
 
     Raises:
         ValueError: an operator of the network has no counterpart in ONNX; the message names it.
     """
     layers = {layer: description.bits[name] for name, layer in quantizable_layers(network).items()}
     names = network.named_modules(remove_duplicate=False)  # a layer in two places has two names; one is in the program
-    model = onnx_model(program, {name: layers[module] for name, module in names if module in layers}, opset)
+    model = onnx_model(program, {name: layers[module] for name, module in names if module in layers}, opset, layout)
     model.metadata_props.update(describe_input(network, description, published))
     ir.save(model, path)
     onnx.checker.check_model(path, full_check=True)

@@ -88,7 +88,7 @@ def compare(path: Path, network: nn.Module, twin: nn.Module, loader: DataLoader[
             torch.export.save(trace(twin, noise[:2]), plain)
             runs, kernels = torch.export.load(path).module(), None
             float_runs = twin
-        seconds = _seconds((float_runs, runs), noise[:1])
+        seconds = median_seconds((float_runs, runs), noise[:1])
         size = plain.stat().st_size, path.stat().st_size
     batches = loader if loader is not None else [(noise, None)]
     ours, theirs, labels = [], [], []
@@ -109,8 +109,8 @@ def compare(path: Path, network: nn.Module, twin: nn.Module, loader: DataLoader[
 
 
 @torch.no_grad()
-def _seconds(runs: tuple[Runs, Runs], image: Tensor) -> tuple[float, float]:
-    """The median that each takes, turn about, after a few turns that do not count."""
+def median_seconds(runs: tuple[Runs, Runs], image: Tensor) -> tuple[float, float]:
+    """What each takes, turn about, after a few turns that do not count."""
     taken: NDArray[np.float64] = np.empty((_TURNS, 2))
     for turn in range(_TURNS):
         for which, run in enumerate(runs):

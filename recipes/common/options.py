@@ -11,6 +11,7 @@ from torch import nn
 
 from zerosum import DynamicsName, players
 from zerosum.players.backbones import InputSpace, checkpoint_file
+from zerosum.players.export.targets import TARGETS, TargetName
 from zerosum.players.loaders import is_named
 from zerosum.players.pretrained import local_checkpoint, local_config, local_folder
 from zerosum.ranks import check_batch_size
@@ -63,6 +64,11 @@ class DataFreeOptions(Options):
     """Other bits for some layers, as PATTERN=wXaY, such as 'blocks.5.*=w4a8'; may be given again."""
     first_last_bits: str | None = None
     """Bits of the first and the last layer, such as w8a8. Default: as all."""
+    target: TargetName | None = None
+    """The runtime that the network is for, which sets how grids are laid such that it computes with integers, and how
+    zerosum export writes it: onnxruntime and openvino --weight-grid symmetric --weight-range pairwise --sums quantized,
+    tensorrt --weight-grid symmetric --activation-grid symmetric --sums quantized. Default: none, and the most accurate
+    grids."""
     scheme: tyro.conf.OmitArgPrefixes[players.Scheme] = field(default_factory=players.Scheme)
     """How grids are laid."""
     effort: Effort = "default"
@@ -125,9 +131,16 @@ class DataFreeOptions(Options):
     def __post_init__(self) -> None:
         if (folder := local_folder(self.backbone)) is not None:  # from any directory, as all that a run reads
             object.__setattr__(self, "backbone", f"local-dir:{folder.absolute()}")
+        if self.target is not None:
+            left, wanted = players.Scheme(), TARGETS[self.target].scheme
+            asked = {name: value for name, value in wanted.items() if getattr(self.scheme, name) == getattr(left, name)}
+            object.__setattr__(self, "scheme", dataclasses.replace(self.scheme, **asked))
 
     def check(self) -> None:
         super().check()
+        for name, value in TARGETS[self.target].scheme.items() if self.target is not None else ():
+            if (other := getattr(self.scheme, name)) != value:
+                raise ValueError(f"--target {self.target} {flag(name)} {other}: expected {value}, or no --target")
         self.check_at_least(0, "warmup", "block_steps", "renewals", "leaves", "dropped")
         self.check_at_least(0, "gap_tolerance", "adjustment", "workers", "quantized_lr")
         self.check_at_least(1, "batch_size", "calibration", "pool", "gap_every", "measure_every")

@@ -13,6 +13,7 @@ from torch import nn
 
 from zerosum.players import batch_that_fits, load_data
 from zerosum.players.export import command as exporting
+from zerosum.players.export.targets import TargetName
 from zerosum.players.outputs import answer_with_logits
 from zerosum.players.progress import silent
 from zerosum.players.storage import QUANTIZED, load_described
@@ -54,7 +55,12 @@ class Quantized:
         return folder
 
     def export(
-        self, path: str | Path, data: Data | None = None, opset: int = 21, progress: bool = True
+        self,
+        path: str | Path,
+        data: Data | None = None,
+        opset: int = 21,
+        target: TargetName | None = None,
+        progress: bool = True,
     ) -> dict[str, Any]:
         """Write the network for another runtime, ``.onnx`` or ``.pt2`` by the name of the file, try that beside
         PyTorch, and return the figures of the comparison: ``agreement`` in percent, sizes, seconds, ….
@@ -62,6 +68,8 @@ class Quantized:
         Args:
             data: images to compare on; default: those that were measured on, else random ones.
             opset: of ONNX's operators.
+            target: the runtime that an ONNX file is for (docs/export.md); ``broken_rules`` says which of its rules for
+                integer kernels do not hold.
 
         Raises:
             ValueError: another suffix, or a network that the format has no words for.
@@ -83,7 +91,8 @@ class Quantized:
             else:
                 loader = load_data(data, network, batch_that_fits(network, space=description.space), description.space)
                 found = (loader, data if isinstance(data, str) else "the data given")
-            return exporting.write(path, network, description, found, opset, console).figures
+            report, broken = exporting.write(path, network, description, found, opset, console, target=target)
+            return report.figures | {"broken_rules": [*map(str, broken)]}
 
     def report(self, path: str | Path) -> Path:
         """Write a page about the run that opens offline, and return its path.

@@ -25,6 +25,7 @@ from zerosum.players import (
 )
 from zerosum.players.export.onnx_file import describe_input, load_onnx, save_onnx
 from zerosum.players.export.program import integer_network, trace
+from zerosum.players.export.targets import SMALL
 from zerosum.players.storage import Description
 
 keeps_batchnorm = pytest.mark.skipif(torch.__version__.startswith("2.6"), reason="its exporter fails on BatchNorm")
@@ -48,7 +49,7 @@ def exported(tmp_path_factory):
     return export
 
 
-def save(folder, bits, scheme, opset=21, name="digits_resnet8", change=lambda network: None):
+def save(folder, bits, scheme, opset=21, name="digits_resnet8", change=lambda network: None, layout=SMALL):
     torch.manual_seed(0)
     network = load_backbone(name, "random", num_classes=10)
     change(network)
@@ -61,7 +62,7 @@ def save(folder, bits, scheme, opset=21, name="digits_resnet8", change=lambda ne
     calibrate(quantized, [images])
     program = trace(integer_network(quantized, images[:2]), images[:2])
     path = folder / "quantized.onnx"
-    save_onnx(program, quantized, described(quantized, name, scheme), opset, path)
+    save_onnx(program, quantized, described(quantized, name, scheme), opset, path, layout=layout)
     return quantized, images, path
 
 

@@ -1,0 +1,54 @@
+"""Runtimes, and what each demands of a file so that it computes it with integers."""
+
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+TargetName: TypeAlias = Literal["onnxruntime", "openvino", "tensorrt"]
+
+
+class Layout(NamedTuple):
+    """How an ONNX file holds what is quantized.
+
+    Weights of four bits and fewer are packed, two in a byte, or stored ``wide``, in int8, for which alone there are
+    integer kernels. Those of 8 bits that kernels of x86 CPUs without VNNI would not add right go into uint8, for which
+    ONNX Runtime has exact ones, unless ``overflow`` is left to the runtime. ``signed`` is for activations in int8, cut
+    to their own range before they are rounded, and for biases that are left in float32.
+    """
+
+    wide: bool = False
+    overflow: bool = False
+    signed: bool = False
+
+
+SMALL = Layout()
+
+
+class Target(NamedTuple):
+    """A runtime: what it is called, which scheme it computes with integers, how a file for it is laid out, and what it
+    does with layers for which its rules do not hold.
+
+    ``scheme`` has values of :class:`zerosum.players.Scheme`, by field.
+    """
+
+    title: str
+    scheme: dict[str, Any]
+    layout: Layout
+    otherwise: str = "computes in float32"
+
+    @property
+    def options(self) -> str:
+        """The scheme, as a run is asked for it."""
+        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.scheme.items())
+
+
+_INTEGERS = {"weight_grid": "symmetric", "sums": "quantized"}
+
+TARGETS: dict[TargetName, Target] = {
+    "onnxruntime": Target("ONNX Runtime", _INTEGERS | {"weight_range": "pairwise"}, Layout(wide=True)),
+    "openvino": Target("OpenVINO", _INTEGERS | {"weight_range": "pairwise"}, Layout(wide=True, overflow=True)),
+    "tensorrt": Target(
+        "TensorRT",
+        _INTEGERS | {"activation_grid": "symmetric"},
+        Layout(wide=True, overflow=True, signed=True),
+        "does not take",
+    ),
+}
