@@ -4,9 +4,11 @@ import json
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
+import zerosum
 from zerosum.runs import recipe
 
 OTHERS = ("players", "objectives", "recipes", "runs", "common")
@@ -80,3 +82,10 @@ def test_a_name_that_two_packages_bring_is_not_guessed(monkeypatch):
 def test_commands_have_one_door():
     listed = python(".", "-m", "zerosum", "--help")
     assert all(name in listed for name in ("run", "report", "compare", "export"))
+
+
+def test_one_version_is_said_everywhere():
+    root = Path(__file__).resolve().parents[1]
+    assert zerosum.__version__ == metadata.version("zerosum")
+    for file, before in {"pyproject.toml": 'version = "', "CITATION.cff": "version: ", "CHANGELOG.md": "## "}.items():
+        assert before + zerosum.__version__ in (root / file).read_text(encoding="utf-8"), file

@@ -1,5 +1,6 @@
 """Two-player min-max games on PyTorch: players, a payoff, dynamics, criteria, and the match that plays them."""
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from zerosum.criteria import (
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from zerosum.recipes.common.quantized import Quantized
     from zerosum.runs.results import load
 
+    __version__: str
+
 # fmt: off
 __all__ = [
     "DYNAMICS", "Accumulate", "AllOf", "Alternating", "AnyOf", "BalanceGap", "Balanced", "BestResponse",
@@ -60,6 +63,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """What is not the engine's own, which needs none of it, and is looked up where it is when it is asked for."""
+    if name == "__version__":
+        return version("zerosum")
     if name == "load":
         from zerosum.runs.results import load as found
     elif name in ("Quantized", "quantize"):
