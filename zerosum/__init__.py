@@ -1,5 +1,6 @@
 """Two-player min-max games on PyTorch: players, a payoff, dynamics, criteria, and the match that plays them."""
 
+from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ from zerosum.transforms import Accumulate, clip_norm
 if TYPE_CHECKING:
     from zerosum.recipes.common.from_python import quantize
     from zerosum.recipes.common.quantized import Quantized
+    from zerosum.runs.hub import push_to_hub
     from zerosum.runs.results import load
 
     __version__: str
@@ -56,21 +58,23 @@ __all__ = [
     "Exploitability", "Extragradient", "Field", "Game", "GradientNorm", "Lookahead", "Match", "MixedStrategy",
     "Optimistic", "Patience", "Player", "Quantized", "Record", "Responding", "Response", "Round", "Side",
     "Simultaneous", "SymplecticGradientAdjustment", "Term", "Verdict", "Watcher", "clip_norm", "evaluate",
-    "extragradient_step", "load", "make_dynamics", "matrix_game", "quantize",
+    "extragradient_step", "load", "make_dynamics", "matrix_game", "push_to_hub", "quantize",
 ]
 # fmt: on
+
+
+_ELSEWHERE = {
+    "Quantized": "zerosum.recipes.common.from_python",
+    "load": "zerosum.runs.results",
+    "push_to_hub": "zerosum.runs.hub",
+    "quantize": "zerosum.recipes.common.from_python",
+}
 
 
 def __getattr__(name: str) -> Any:
     """What is not the engine's own, which needs none of it, and is looked up where it is when it is asked for."""
     if name == "__version__":
         return version("zerosum")
-    if name == "load":
-        from zerosum.runs.results import load as found
-    elif name in ("Quantized", "quantize"):
-        from zerosum.recipes.common import from_python
-
-        found = getattr(from_python, name)
-    else:
+    if name not in _ELSEWHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return found
+    return getattr(import_module(_ELSEWHERE[name]), name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from huggingface_hub import ModelCardData
 from matplotlib.figure import Figure
 from rich.console import Console
 from torch import nn
@@ -18,6 +19,7 @@ from torch import nn
 from zerosum.runs.run_folder import read_summary
 
 _GROUP = "zerosum.results"
+HUB = "hf://"
 
 
 class Kind(Protocol):
@@ -25,6 +27,8 @@ class Kind(Protocol):
 
     ExportOptions: type
     """Dataclass of what ``export`` may be told on the command line."""
+    FILES: Sequence[str]
+    """Of a folder, what ``load`` reads, and what else belongs to the result."""
 
     def load(self, folder: Path, device: torch.device | str, into: nn.Module | None, trust: bool) -> nn.Module:
         """The module that the run in ``folder`` was for: a copy of ``into`` with what the run made of it, where that
@@ -32,6 +36,9 @@ class Kind(Protocol):
 
     def sections(self, folder: Path) -> Sequence[tuple[str, str, Figure | Sequence[Mapping[str, Any]]]]:
         """What a report shows of it: titles, texts, and figures or rows of tables."""
+
+    def card(self, folder: Path, name: str) -> ModelCardData:
+        """What the Hub knows a result by: tags, task, figures."""
 
     def export(self, folder: Path, options: Any, console: Console) -> bool:
         """Write it down for another runtime; False where it does not do there what it should.
@@ -67,10 +74,19 @@ def load(
 ) -> nn.Module:
     """The module that a finished run was for, in eval mode: of AdaSG, the quantized network.
 
-    A folder that cannot build it takes ``into``, a network built so, which is copied; or ``trust``, to run its factory.
+    Args:
+        folder: of the run; or ``"hf://ORG/NAME"``, ``@REVISION`` behind it or not, which :func:`zerosum.push_to_hub`
+            filled.
+        into: for a folder that cannot build it, a network built so, which is copied.
+        trust: run the factory that the folder names.
 
     Raises:
         FileNotFoundError: no finished run in ``folder``.
         ValueError: the run left no module, or a damaged one, or one that takes ``into`` or ``trust``.
+        ConnectionError: the Hub is out of reach, or has no such repository.
     """
+    if str(folder).startswith(HUB):
+        from zerosum.runs.hub import downloaded
+
+        folder = downloaded(str(folder))
     return kind_of(path := Path(folder).expanduser()).load(path, device, into, trust)
