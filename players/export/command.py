@@ -122,10 +122,11 @@ def write(
         console.print(advice, soft_wrap=True, highlight=False, markup=False)
     report = trial.compare(path, network, float_twin(integers), images[0], opset)
     console.print(report.draw())
-    return report, [] if target is None else _check_rules(path, target, console)
+    widest = max(bits.weight for bits in description.bits.values())
+    return report, [] if target is None else _check_rules(path, target, widest, console)
 
 
-def _check_rules(path: Path, target: TargetName, console: Console) -> Sequence["Broken"]:
+def _check_rules(path: Path, target: TargetName, widest: int, console: Console) -> Sequence["Broken"]:
     """Say which rules of a target a file breaks."""
     from zerosum.players.export.rules import broken_rules
 
@@ -134,7 +135,7 @@ def _check_rules(path: Path, target: TargetName, console: Console) -> Sequence["
         console.print(f"keeps the rules of {about.title} for integer kernels", style="green")
         return broken
     lines = [f"breaks rules of {about.title} for integer kernels; what it {about.otherwise}:"]
-    lines += [*(f"  {rule}" for rule in broken), f"a run with --target {target} ({about.options}) keeps them"]
+    lines += [*(f"  {rule}" for rule in broken), f"a run with --target {target} ({about.options(widest)}) keeps them"]
     console.print("\n".join(lines), style="red", soft_wrap=True, highlight=False, markup=False)
     return broken
 

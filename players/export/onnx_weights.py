@@ -29,7 +29,10 @@ class StoredWeight:
         self.bits = bits[self.layer]
         levels, scale, zero_point = (value.const_value.numpy() for value in node.inputs)
         middle = 2 ** (self.bits.weight - 1)
-        self.levels, self.zero_point = (values.astype(np.int16) - middle for values in (levels, zero_point.ravel()))
+        if layout.wide and self.bits.weight < 8:  # in 8 bits there is room to have zero at 0
+            self.levels, self.zero_point = levels.astype(np.int16) - zero_point, np.zeros(zero_point.size, np.int16)
+        else:
+            self.levels, self.zero_point = (x.astype(np.int16) - middle for x in (levels, zero_point.ravel()))
         self.scale = scale.ravel()
         users = [use.node for use in self.node.outputs[0].uses()]
         fits = layout.overflow or is_depthwise(self.levels, users) or not overflows(self.levels)

@@ -26,28 +26,35 @@ class Target(NamedTuple):
     """A runtime: what it is called, which scheme it computes with integers, how a file for it is laid out, and what it
     does with layers for which its rules do not hold.
 
-    ``scheme`` has values of :class:`zerosum.players.Scheme`, by field.
+    ``activations`` and ``weights`` have values of :class:`zerosum.players.Scheme`, by field.
     """
 
     title: str
-    scheme: dict[str, Any]
+    activations: dict[str, Any]
+    weights: dict[str, Any]
     layout: Layout
     otherwise: str = "computes in float32"
 
-    @property
-    def options(self) -> str:
+    def scheme(self, widest: int) -> dict[str, Any]:
+        """Where no weight has more than so many bits. Those of up to six keep all rules however their grid lies: in 8
+        bits there is room to have zero at 0, and for the sum of two."""
+        return self.activations | (self.weights if widest > _ROOMY else {})
+
+    def options(self, widest: int) -> str:
         """The scheme, as a run is asked for it."""
-        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.scheme.items())
+        return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in self.scheme(widest).items())
 
 
-_INTEGERS = {"weight_grid": "symmetric", "sums": "quantized"}
+_ROOMY = 6
+_EXACT = {"weight_grid": "symmetric", "weight_range": "pairwise"}
 
 TARGETS: dict[TargetName, Target] = {
-    "onnxruntime": Target("ONNX Runtime", _INTEGERS | {"weight_range": "pairwise"}, Layout(wide=True)),
-    "openvino": Target("OpenVINO", _INTEGERS | {"weight_range": "pairwise"}, Layout(wide=True, overflow=True)),
+    "onnxruntime": Target("ONNX Runtime", {"sums": "quantized"}, _EXACT, Layout(wide=True)),
+    "openvino": Target("OpenVINO", {"sums": "quantized"}, _EXACT, Layout(wide=True, overflow=True)),
     "tensorrt": Target(
         "TensorRT",
-        _INTEGERS | {"activation_grid": "symmetric"},
+        {"activation_grid": "symmetric", "sums": "quantized"},
+        {"weight_grid": "symmetric"},
         Layout(wide=True, overflow=True, signed=True),
         "does not take",
     ),

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 from torch import nn
@@ -66,9 +67,9 @@ class DataFreeOptions(Options):
     """Bits of the first and the last layer, such as w8a8. Default: as all."""
     target: TargetName | None = None
     """The runtime that the network is for, which sets how grids are laid such that it computes with integers, and how
-    zerosum export writes it: onnxruntime and openvino --weight-grid symmetric --weight-range pairwise --sums quantized,
-    tensorrt --weight-grid symmetric --activation-grid symmetric --sums quantized. Default: none, and the most accurate
-    grids."""
+    zerosum export writes it: --sums quantized; where weights have more than 6 bits, --weight-grid symmetric (and but
+    for tensorrt --weight-range pairwise); for tensorrt --activation-grid symmetric. Default: none, and the most
+    accurate grids."""
     scheme: tyro.conf.OmitArgPrefixes[players.Scheme] = field(default_factory=players.Scheme)
     """How grids are laid."""
     effort: Effort = "default"
@@ -132,13 +133,15 @@ class DataFreeOptions(Options):
         if (folder := local_folder(self.backbone)) is not None:  # from any directory, as all that a run reads
             object.__setattr__(self, "backbone", f"local-dir:{folder.absolute()}")
         if self.target is not None:
-            left, wanted = players.Scheme(), TARGETS[self.target].scheme
-            asked = {name: value for name, value in wanted.items() if getattr(self.scheme, name) == getattr(left, name)}
-            object.__setattr__(self, "scheme", dataclasses.replace(self.scheme, **asked))
+            left = players.Scheme()
+            wanted = {
+                name: value for name, value in self._wanted.items() if getattr(self.scheme, name) == getattr(left, name)
+            }
+            object.__setattr__(self, "scheme", dataclasses.replace(self.scheme, **wanted))
 
     def check(self) -> None:
         super().check()
-        for name, value in TARGETS[self.target].scheme.items() if self.target is not None else ():
+        for name, value in self._wanted.items():
             if (other := getattr(self.scheme, name)) != value:
                 raise ValueError(f"--target {self.target} {flag(name)} {other}: expected {value}, or no --target")
         self.check_at_least(0, "warmup", "block_steps", "renewals", "leaves", "dropped")
@@ -156,6 +159,16 @@ class DataFreeOptions(Options):
         players.arguments_of(self.backbone_args)
         if self.data_root is not None and not is_named(self.data or ""):
             raise ValueError(f"--data-root {self.data_root}: only a data set by name has one, such as torch/cifar10")
+
+    @property
+    def _wanted(self) -> dict[str, Any]:
+        """What the target makes of the scheme, by the weights' bits; of bits that cannot be read, as of 8."""
+        if self.target is None:
+            return {}
+        said = [self.bits, *(text.rpartition("=")[2] for text in self.layer_bits), self.first_last_bits or self.bits]
+        with suppress(ValueError):
+            return TARGETS[self.target].scheme(max(players.Bits.parse(text).weight for text in said))
+        return TARGETS[self.target].scheme(8)
 
     def refuse(self, reason: str, *names: str) -> None:
         """That these options, which mean nothing here, have been left as they are.

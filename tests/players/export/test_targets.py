@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from tests.players.export.test_onnx import save
 from zerosum import export
-from zerosum.players import Scheme
+from zerosum.players import Bits, Scheme
 from zerosum.players.export.onnx_file import load_onnx
 from zerosum.players.export.rules import broken_rules
 from zerosum.players.export.targets import TARGETS
@@ -19,8 +19,8 @@ from zerosum.runs.options import decode, encode
 from zerosum.runs.run import main
 
 
-def scheme_of(target, **others):
-    return Scheme(**TARGETS[target].scheme | others)
+def scheme_of(target, bits, **others):
+    return Scheme(**TARGETS[target].scheme(Bits.parse(bits).weight) | others)
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,13 @@ def exported(tmp_path_factory):
         key = (bits, target, *others.items())
         if key not in made:
             folder = tmp_path_factory.mktemp("exported")
-            made[key] = save(folder, bits, scheme_of(target, **others), layout=TARGETS[target].layout)
+            made[key] = save(folder, bits, scheme_of(target, bits, **others), layout=TARGETS[target].layout)
         return made[key]
 
     return export
 
 
-@pytest.mark.parametrize("bits", ["w8a8", "w4a8", "w3a4"])
+@pytest.mark.parametrize("bits", ["w8a8", "w6a8", "w4a8", "w3a4"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_file_for_a_runtime_computes_the_network_and_keeps_its_rules(target, bits, exported):
     quantized, images, path = exported(bits, target)
@@ -131,20 +131,27 @@ def test_a_file_that_breaks_rules_says_so_by_its_exit_code(tmp_path, capsys):
     assert export.main([str(run), "--target", "openvino"]) == 1
     said = capsys.readouterr().out
     assert "breaks rules of OpenVINO for integer kernels; what it computes in float32:" in said
-    assert "--target openvino (--weight-grid symmetric --sums quantized --weight-range pairwise) keeps them" in said
+    assert "--target openvino (--sums quantized --weight-grid symmetric --weight-range pairwise) keeps them" in said
     assert json.loads((run / "export.json").read_text(encoding="utf-8"))["broken_rules"]
 
 
+@pytest.mark.parametrize("bits", ["w8a8", "w4a8"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_a_target_sets_what_nobody_asked_otherwise(target):
-    config = adasg.Config(target=target, bits="w8a8")
+def test_a_target_sets_what_nobody_asked_otherwise(target, bits):
+    config = adasg.Config(target=target, bits=bits)
     config.check()
-    assert config.scheme == scheme_of(target)
+    assert config.scheme == scheme_of(target, bits)
     assert decode(adasg.Config, encode(config)) == config
-    other = adasg.Config(target=target, scheme=Scheme(weight_range="percentile"))
-    if "weight_range" in TARGETS[target].scheme:
+    other = adasg.Config(target=target, bits=bits, scheme=Scheme(weight_range="percentile"))
+    if bits == "w8a8" and target != "tensorrt":
         with pytest.raises(ValueError, match=f"--target {target} --weight-range percentile: expected pairwise"):
             other.check()
     else:
         other.check()
         assert other.scheme.weight_range == "percentile"
+
+
+def test_one_layer_of_8_bits_wants_the_grid_for_it():
+    for options in ({"first_last_bits": "w8a8"}, {"layer_bits": ("conv1=w8a8",)}):
+        config = adasg.Config(target="openvino", bits="w4a8", **options)
+        assert config.scheme == scheme_of("openvino", "w8a8")
