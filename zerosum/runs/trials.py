@@ -69,12 +69,16 @@ class Trials:
         return trial, self.space.cell(trial.params)
 
     def tell(self, trial: Any, cell: Cell, code: int) -> None:
-        """What a cell came to.
+        """What a cell came to; nothing, where another took the trial for one that nobody plays, before its cell was
+        locked: that one is taken up again, and found as it is.
 
         Raises:
             ValueError: its summary lacks a figure that the search goes by.
         """
-        trial.set_user_attr(_CODE, code)
+        with self._lock:
+            if self.study.get_trials(deepcopy=False)[trial.number].state is not self._states.RUNNING:
+                return
+            trial.set_user_attr(_CODE, code)
         if code == 0:
             self.study.tell(trial, [figure_of(cell, name) for name in self.by] or 0.0)
         else:

@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 
 from tests.processes import lines
 from zerosum.runs import sweep
-from zerosum.runs.cells import words_of
+from zerosum.runs.cells import Space, words_of
 from zerosum.runs.children import lock_of
 from zerosum.runs.run import main as run
+from zerosum.runs.trials import Trials
 
 RECIPE = '''
 """A point that noise moves, slowly."""
@@ -229,6 +230,19 @@ def test_a_search_plays_as_many_runs_as_it_may_and_shows_the_best(recipe, tmp_pa
     other = [*line[:-1], str(tmp_path / "other")]
     assert sweep.main([*other, "--by", "accuracy"]) == 2
     assert "its summary has no number accuracy; expected one of weight, rounds" in capsys.readouterr().err
+
+
+def test_a_trial_that_was_taken_for_nobodys_is_told_without_harm(tmp_path):
+    space = Space("matrix_game", {"seed": ("0",)}, (), tmp_path)
+    one, other = Trials(space), Trials(space)
+    trial, cell = one.take()
+    other.take_up_again([cell])  # before the first has locked it
+    one.tell(trial, cell, 3)
+    again, same = other.take()
+    assert (same, again.number) == (cell, trial.number + 1)
+    other.tell(again, same, 3)
+    (tmp_path / "seed_0.log").touch()
+    assert one.failed() == {cell.folder: 3}
 
 
 def test_an_option_of_parts_is_swept_part_by_part():
