@@ -1,5 +1,6 @@
 """Weights in an ONNX graph: how their levels are stored, and the biases beside them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from zerosum.players.export.targets import Layout
 from zerosum.players.quantization import Bits
 
 _FOUR_BITS_SINCE = 21  # opset
+_NO_OVERFLOW = 64  # twice that, times 255, is the last that fits in 16 bits
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
@@ -29,11 +31,10 @@ class StoredWeight:
         self.bits = bits[self.layer]
         levels, scale, zero_point = (value.const_value.numpy() for value in node.inputs)
         middle = 2 ** (self.bits.weight - 1)
-        if layout.wide and self.bits.weight < 8:  # in 8 bits there is room to have zero at 0
-            self.levels, self.zero_point = levels.astype(np.int16) - zero_point, np.zeros(zero_point.size, np.int16)
-        else:
-            self.levels, self.zero_point = (x.astype(np.int16) - middle for x in (levels, zero_point.ravel()))
-        self.scale = scale.ravel()
+        self.levels, self.zero_point = (x.astype(np.int16) - middle for x in (levels, zero_point))
+        if layout.wide:
+            self.levels, self.zero_point, scale = _around_0(self.levels, self.zero_point, scale, self.bits.weight)
+        self.zero_point, self.scale = self.zero_point.ravel(), scale.ravel()
         users = [use.node for use in self.node.outputs[0].uses()]
         fits = layout.overflow or is_depthwise(self.levels, users) or not overflows(self.levels)
         self.for_kernels = (layout.wide or self.bits.weight > 4) and not self.zero_point.any() and fits
@@ -137,6 +138,25 @@ class StoredWeight:
             added.name, output.name = output.name, None
         self.graph.insert_after(user, addition)
         user.resize_inputs(2)
+
+
+def _around_0(
+    levels: NDArray[Any], zero_point: NDArray[Any], scale: NDArray[Any], bits: int
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The same weight with zero at 0, where int8 has room for that.
+
+    Of fewer than 8 bits always, and on a grid that is finer by a power of two: no sum of two overflows, and biases can
+    be rounded to steps as fine as those of 8 bits. Of 8 bits on a symmetric grid that BatchNorm mirrored, with the
+    outermost level a step nearer.
+    """
+    if bits == 8:
+        mirrored = zero_point.min() >= -1 and zero_point.max() <= 0
+        return (
+            (np.minimum(levels - zero_point, 127), 0 * zero_point, scale) if mirrored else (levels, zero_point, scale)
+        )
+    levels = levels - zero_point
+    finer = 2 ** max(0, math.floor(math.log2(_NO_OVERFLOW / max(1, int(np.abs(levels).max())))))
+    return finer * levels, 0 * zero_point, scale / np.float32(finer)
 
 
 def is_depthwise(levels: NDArray[Any], users: Sequence[ir.Node]) -> bool:

@@ -6,12 +6,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import numpy_helper
+from torch import nn
 
 from tests.players.export.test_onnx import save
 from zerosum import export
 from zerosum.players import Bits, Scheme
 from zerosum.players.export.onnx_file import load_onnx
+from zerosum.players.export.onnx_weights import _around_0, overflows
 from zerosum.players.export.rules import broken_rules
 from zerosum.players.export.targets import TARGETS
 from zerosum.recipes import adasg
@@ -77,6 +81,33 @@ def test_tensorrt_finds_signed_integers_with_zero_point_0(bits, exported):
     layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
     assert len(layers) == 8
     assert all(values[name].dtype == np.float32 for node in layers for name in node.input[2:])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_symmetric_grid_that_batchnorm_mirrored_has_its_zero_at_0(target, tmp_path):
+    def mirror(network):
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.weight, -1.5, 1.5)
+
+    scheme = scheme_of(target, "w8a8")
+    quantized, images, path = save(tmp_path, "w8a8", scheme, layout=TARGETS[target].layout, change=mirror)
+    assert not broken_rules(path, target)
+    with torch.no_grad():
+        expected = quantized(images)
+    assert (load_onnx(path)[0](images) - expected).norm() < 0.02 * expected.norm()
+
+
+@given(st.integers(2, 7), st.integers(0, 2**32 - 1))
+def test_zero_is_moved_to_0_exactly(bits, seed):
+    chance = np.random.default_rng(seed)
+    levels, zero_point = (chance.integers(0, 2**bits, shape).astype(np.int16) for shape in ((3, 5), (3, 1)))
+    scale = chance.uniform(1e-6, 1, (3, 1)).astype(np.float32)
+    moved, origin, finer = _around_0(levels, zero_point, scale, bits)
+    assert not origin.any()
+    assert np.array_equal(finer * moved.astype(np.float32), scale * (levels - zero_point).astype(np.float32))
+    assert np.abs(moved).max() <= 127
+    assert bits == 7 or not overflows(moved)
 
 
 @pytest.mark.parametrize(
