@@ -149,14 +149,13 @@ def _around_0(
     be rounded to steps as fine as those of 8 bits. Of 8 bits on a symmetric grid that BatchNorm mirrored, with the
     outermost level a step nearer.
     """
-    if bits == 8:
-        mirrored = zero_point.min() >= -1 and zero_point.max() <= 0
-        return (
-            (np.minimum(levels - zero_point, 127), 0 * zero_point, scale) if mirrored else (levels, zero_point, scale)
-        )
-    levels = levels - zero_point
-    finer = 2 ** max(0, math.floor(math.log2(_NO_OVERFLOW / max(1, int(np.abs(levels).max())))))
-    return finer * levels, 0 * zero_point, scale / np.float32(finer)
+    moved, origin = levels - zero_point, np.zeros_like(zero_point)
+    if bits < 8:
+        finer = 2 ** max(0, math.floor(math.log2(_NO_OVERFLOW / max(1, int(np.abs(moved).max())))))
+        return finer * moved, origin, scale / np.float32(finer)
+    if zero_point.min() >= -1 and zero_point.max() <= 0:
+        return np.minimum(moved, 127), origin, scale
+    return levels, zero_point, scale
 
 
 def is_depthwise(levels: NDArray[Any], users: Sequence[ir.Node]) -> bool:

@@ -81,7 +81,7 @@ import zerosum
 network = zerosum.load("hf://{repository}")  # an ordinary torch.nn.Module; runs no code from here
 ```
 
-It was made by
+(An architecture that timm does not know is to be given: `zerosum.load(..., into=network)`.) It was made by
 
 ```sh
 {command}
