@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader
 from zerosum.players.backbones import input_space
 from zerosum.players.examination import percent
 from zerosum.players.export.program import trace
-from zerosum.players.export.pt2_file import save_pt2
 from zerosum.players.loaders import number_of_batches
 from zerosum.players.progress import progress
 
@@ -86,7 +85,7 @@ def compare(path: Path, network: nn.Module, twin: nn.Module, loader: DataLoader[
             float_runs, _ = load_onnx(plain)
         else:
             plain = Path(temporary) / "float32.pt2"
-            save_pt2(trace(twin, noise[:2]), plain)
+            torch.export.save(trace(twin, noise[:2].clone()), plain)  # of a part alone, all would be saved
             runs, kernels = torch.export.load(path).module(), None
             float_runs = twin
         seconds = median_seconds((float_runs, runs), noise[:1])
