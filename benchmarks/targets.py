@@ -22,12 +22,13 @@ from zerosum.players.backbones import input_space
 from zerosum.players.examination import percent
 from zerosum.players.export.command import TABLE, images_to_compare
 from zerosum.players.export.onnx_file import load_onnx, save_float_onnx
-from zerosum.players.export.program import float_twin, integer_network
+from zerosum.players.export.program import float_twin, integer_network, trace
+from zerosum.players.export.pte_file import load_pte, save_pte
 from zerosum.players.export.trial import median_seconds
 from zerosum.players.storage import QUANTIZED, load_described
 from zerosum.runs import export
 
-_LAYERS = ("Conv", "Gemm", "MatMul", "FullyConnected")
+_LAYERS = ("Conv", "Gemm", "MatMul", "Fully")
 Runs = Callable[[Tensor], Tensor]
 
 
@@ -41,6 +42,13 @@ def load_openvino(path: Path) -> tuple[Runs, dict[str, int]]:
     return lambda images: torch.from_numpy(compiled([images.numpy()])[0].copy()), dict(kernels.most_common())
 
 
+_RUNTIMES = {
+    None: (load_onnx, "ONNX Runtime"),
+    "onnxruntime": (load_onnx, "ONNX Runtime"),
+    "executorch": (load_pte, "ExecuTorch"),
+}
+
+
 def row(folder: Path) -> str:
     """Of the table, for one run."""
     if export.main([str(folder)]) not in (0, 1):
@@ -48,13 +56,18 @@ def row(folder: Path) -> str:
     about = json.loads((folder / TABLE).read_text(encoding="utf-8"))
     network, description = load_described(folder / QUANTIZED)
     space = input_space(network)
-    load = load_onnx if about["target"] in (None, "onnxruntime") else load_openvino
+    load, where = _RUNTIMES.get(about["target"], (load_openvino, "OpenVINO"))
+    file = folder / about["file"]
     noise = torch.randn(2, space.channels, *space.size)
     with tempfile.TemporaryDirectory() as temporary:
-        save_float_onnx(float_twin(integer_network(network, noise)), noise, 21, plain := Path(temporary) / "plain.onnx")
-        runs, kernels = load(folder / "quantized.onnx")
+        twin, plain = float_twin(integer_network(network, noise)), Path(temporary) / f"plain{file.suffix}"
+        if load is load_pte:
+            save_pte(trace(twin, noise[:1]), plain)
+        else:
+            save_float_onnx(twin, noise, 21, plain)
+        runs, kernels = load(file)
         seconds = median_seconds((load(plain)[0], runs), noise[:1])
-        size = (folder / "quantized.onnx").stat().st_size / plain.stat().st_size
+        size = file.stat().st_size / plain.stat().st_size
     loader, _ = images_to_compare(folder, None, network)
     batches = [(torch.randn(64, space.channels, *space.size), None)] if loader is None else loader
     same = []
@@ -62,17 +75,20 @@ def row(folder: Path) -> str:
         for images, _ in batches:
             found = torch.cat([runs(image[None]) for image in images])
             same.append(found.argmax(1) == network(images).argmax(1))
-    where = "ONNX Runtime" if load is load_onnx else "OpenVINO"
     cells = [
         *(about["target"] or "none", next(iter(set(description.bits.values()))), where),
         f"{percent(torch.cat(same)):.2f} of {len(torch.cat(same)):,}",
-        ", ".join(f"{count} {name}" for name, count in kernels.items() if any(layer in name for layer in _LAYERS)),
+        ", ".join(f"{count} {name}" for name, count in kernels.items() if _is_of_layers(name)),
         f"{len(about['broken_rules'])}",
         f"{size:.3f}",
         *(f"{1e3 * each:.2f}" for each in seconds),
         f"{seconds[0] / seconds[1]:.2f}",
     ]
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def _is_of_layers(kernel: str) -> bool:
+    return any(layer in kernel for layer in _LAYERS) and "Convert" not in kernel
 
 
 _HEADER = (

@@ -19,8 +19,10 @@ from zerosum.players.export.onnx_graph import onnx_model
 from zerosum.players.export.program import trace
 from zerosum.players.export.targets import SMALL, Layout
 from zerosum.players.quantization import quantizable_layers
+from zerosum.players.quantization.precision import FULL_PRECISION
 from zerosum.players.storage import Description
 
+_WIDE_SINCE = 21  # uint16
 LEAST_OPSET, NEWEST_OPSET = 18, onnx.defs.onnx_opset_version()
 
 
@@ -48,8 +50,12 @@ def save_onnx(
         layout: how integers are held.
 
     Raises:
-        ValueError: an operator of the network has no counterpart in ONNX; the message names it.
+        ValueError: an operator of the network has no counterpart in ONNX; the message names it. Or activations have
+            more than 8 bits, for which ``opset`` is too old.
     """
+    widest = max((bits.activation for bits in description.bits.values() if bits.activation < FULL_PRECISION), default=0)
+    if widest > 8 and opset < _WIDE_SINCE:
+        raise ValueError(f"--opset {opset}: activations of {widest} bits need {_WIDE_SINCE} or newer")
     layers = {layer: description.bits[name] for name, layer in quantizable_layers(network).items()}
     names = network.named_modules(remove_duplicate=False)  # a layer in two places has two names; one is in the program
     model = onnx_model(program, {name: layers[module] for name, module in names if module in layers}, opset, layout)

@@ -1,9 +1,7 @@
 """A program of integers as an ONNX graph: QuantizeLinear and DequantizeLinear around every quantized layer."""
 
-import logging
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from onnxscript import optimizer
 from torch.export import ExportedProgram
 
 from zerosum.players.export.onnx_weights import StoredWeight
+from zerosum.players.export.quiet import quiet
 from zerosum.players.export.targets import SMALL, Layout
 from zerosum.players.quantization import Bits
 
@@ -32,7 +31,7 @@ def onnx_model(program: ExportedProgram, bits: Mapping[str, Bits], opset: int, l
     Raises:
         ValueError: an operator of the network has no counterpart in ONNX; the message names it.
     """
-    with _quiet("torch.onnx", "onnxscript", "onnx_ir"):
+    with quiet():
         return _make(program, bits, opset, layout)
 
 
@@ -75,20 +74,6 @@ def _translate(program: ExportedProgram, opset: int, layout: Layout) -> ir.Model
     return made.model
 
 
-@contextmanager
-def _quiet(*loggers: str) -> Iterator[None]:
-    """What these say is for those who write exporters."""
-    talkers = [logging.getLogger(name) for name in loggers]
-    levels = [talker.level for talker in talkers]
-    for talker in talkers:
-        talker.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for talker, level in zip(talkers, levels, strict=True):
-            talker.setLevel(level)
-
-
 def _cause(error: BaseException) -> str:
     """The operator, where one is named, and the first line of the error that the others are about."""
     operator = ""
@@ -106,7 +91,10 @@ def _dequantize(levels, scale, zero_point):  # type: ignore[no-untyped-def]
 
 
 def _round_to_grid(x, scale: float, zero_point: int, bits: int):  # type: ignore[no-untyped-def]
-    step, zero = op.Constant(value=ir.tensor(np.float32(scale))), op.Constant(value=ir.tensor(np.uint8(zero_point)))
+    whole = np.uint8 if bits <= 8 else np.uint16
+    step, zero = op.Constant(value=ir.tensor(np.float32(scale))), op.Constant(value=ir.tensor(whole(zero_point)))
+    if 8 < bits < 16:  # cut before: ONNX Runtime has no Clip for uint16
+        x = _cut(x, scale, zero_point, bits)
     levels = op.QuantizeLinear(x, step, zero)
     if bits < 8:
         lowest, highest = (op.Constant(value=ir.tensor(np.uint8(end))) for end in (0, 2**bits - 1))
@@ -114,10 +102,15 @@ def _round_to_grid(x, scale: float, zero_point: int, bits: int):  # type: ignore
     return op.DequantizeLinear(levels, step, zero)
 
 
+def _cut(x, scale: float, zero_point: int, bits: int):  # type: ignore[no-untyped-def]
+    ends = (np.float32((end - zero_point) * scale) for end in (0, 2**bits - 1))
+    return op.Clip(x, *(op.Constant(value=ir.tensor(end)) for end in ends))
+
+
 def _round_to_signed_grid(x, scale: float, zero_point: int, bits: int):  # type: ignore[no-untyped-def]
-    zero = zero_point - 128
-    if bits < 8:  # cut before, as nothing may stand between the two; then levels around 0 have room
-        ends = (np.float32((end - zero_point) * scale) for end in (0, 2**bits - 1))
-        x, zero = op.Clip(x, *(op.Constant(value=ir.tensor(end)) for end in ends)), 0
-    step, origin = op.Constant(value=ir.tensor(np.float32(scale))), op.Constant(value=ir.tensor(np.int8(zero)))
+    whole, half = (np.int8, 128) if bits <= 8 else (np.int16, 2**15)
+    zero = zero_point - half
+    if bits not in (8, 16):  # cut before, as nothing may stand between the two; then levels around 0 have room
+        x, zero = _cut(x, scale, zero_point, bits), 0
+    step, origin = op.Constant(value=ir.tensor(np.float32(scale))), op.Constant(value=ir.tensor(whole(zero)))
     return op.DequantizeLinear(op.QuantizeLinear(x, step, origin), step, origin)

@@ -1,6 +1,5 @@
 """Weights in an ONNX graph: how their levels are stored, and the biases beside them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +8,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from zerosum.players.export.signed import around_0, around_middle
 from zerosum.players.export.targets import Layout
 from zerosum.players.quantization import Bits
 
 _FOUR_BITS_SINCE = 21  # opset
-_NO_OVERFLOW = 64  # twice that, times 255, is the last that fits in 16 bits
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
@@ -30,13 +29,13 @@ class StoredWeight:
         self.layer = node.inputs[0].name.removesuffix(".parametrizations.weight.original").removesuffix(".weight")
         self.bits = bits[self.layer]
         levels, scale, zero_point = (value.const_value.numpy() for value in node.inputs)
-        middle = 2 ** (self.bits.weight - 1)
-        self.levels, self.zero_point = (x.astype(np.int16) - middle for x in (levels, zero_point))
+        self.levels, self.zero_point = around_middle(levels, zero_point, self.bits.weight)
         if layout.wide:
-            self.levels, self.zero_point, scale = _around_0(self.levels, self.zero_point, scale, self.bits.weight)
+            self.levels, self.zero_point, scale = around_0(self.levels, self.zero_point, scale, self.bits.weight)
         self.zero_point, self.scale = self.zero_point.ravel(), scale.ravel()
         users = [use.node for use in self.node.outputs[0].uses()]
         fits = layout.overflow or is_depthwise(self.levels, users) or not overflows(self.levels)
+        fits = fits and self.bits.activation <= 8
         self.for_kernels = (layout.wide or self.bits.weight > 4) and not self.zero_point.any() and fits
         if self.bits.weight <= 4 and opset >= _FOUR_BITS_SINCE and not layout.wide:
             self.dtype, self.origin = ml_dtypes.int4, 0
@@ -138,24 +137,6 @@ class StoredWeight:
             added.name, output.name = output.name, None
         self.graph.insert_after(user, addition)
         user.resize_inputs(2)
-
-
-def _around_0(
-    levels: NDArray[Any], zero_point: NDArray[Any], scale: NDArray[Any], bits: int
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """The same weight with zero at 0, where int8 has room for that.
-
-    Of fewer than 8 bits always, and on a grid that is finer by a power of two: no sum of two overflows, and biases can
-    be rounded to steps as fine as those of 8 bits. Of 8 bits on a symmetric grid that BatchNorm mirrored, with the
-    outermost level a step nearer.
-    """
-    moved, origin = levels - zero_point, np.zeros_like(zero_point)
-    if bits < 8:
-        finer = 2 ** max(0, math.floor(math.log2(_NO_OVERFLOW / max(1, int(np.abs(moved).max())))))
-        return finer * moved, origin, scale / np.float32(finer)
-    if zero_point.min() >= -1 and zero_point.max() <= 0:
-        return np.minimum(moved, 127), origin, scale
-    return levels, zero_point, scale
 
 
 def is_depthwise(levels: NDArray[Any], users: Sequence[ir.Node]) -> bool:

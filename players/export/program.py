@@ -84,14 +84,16 @@ def integer_copy(quantized: nn.Module) -> nn.Module:
 
 
 def trace(network: nn.Module, images: Tensor) -> ExportedProgram:
-    """What torch.export makes of a network that takes such images; of any number, where the network allows that.
+    """What torch.export makes of a network that takes such images; of any number, where the network allows that, unless
+    it is given one.
 
     Raises:
         ValueError: it cannot be traced; the message says what torch.export met.
     """
+    shapes = ({0: torch.export.Dim.AUTO},) if len(images) > 1 else None
     try:
         with torch.no_grad(), TakenWeights():
-            return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim.AUTO},), strict=False)
+            return torch.export.export(network, (images,), dynamic_shapes=shapes, strict=False)
     except Exception as error:  # of many types, by what the network does
         raise ValueError(f"the network cannot be traced: {type(error).__name__}: {error}") from error
 

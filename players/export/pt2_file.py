@@ -11,16 +11,17 @@ _WHENCE = ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "to
 
 
 def save_pt2(program: ExportedProgram, path: Path) -> None:
-    """Write the program in PyTorch's own operators, so that PyTorch alone loads it, and as small as its bits: levels of
-    four bits are bytes in it, of which half is left when the file is deflated. Of where in whose sources an operator
-    came from, nothing is kept.
+    """Write the program as small as its bits: levels of four bits are bytes in it, of which half is left when the file
+    is deflated. Operators of our own become PyTorch's, so that PyTorch alone loads it. Of where in whose sources an
+    operator came from, nothing is kept.
 
     Raises:
         OSError: it cannot be written.
     """
     operators = torch.ops.zerosum
     plain = {operators.dequantize.default: _dequantize, operators.round_to_grid.default: _round_to_grid}
-    program = program.run_decompositions(plain)
+    if any(node.target in plain for node in program.graph.nodes):
+        program = program.run_decompositions(plain)
     for node in program.graph.nodes:
         for name in _WHENCE:
             node.meta.pop(name, None)

@@ -8,27 +8,15 @@ one for each output channel, DequantizeLinear right behind QuantizeLinear, and b
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from zerosum.players.export.onnx_weights import is_depthwise, overflows
-from zerosum.players.export.targets import TargetName
+from zerosum.players.export.targets import Broken, TargetName
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _THROUGH = ("Pad", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
-
-
-class Broken(NamedTuple):
-    """A rule that does not hold: of which layer or operation, which it is, and the option of a run that keeps it."""
-
-    where: str
-    rule: str
-    option: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.rule} ({self.option})"
 
 
 def broken_rules(path: Path, target: TargetName) -> list[Broken]:
@@ -88,7 +76,11 @@ def _output_axis(layer: ir.Node, ndim: int) -> int:
 
 def _of_activation(node: ir.Node, target: TargetName) -> Iterator[Broken]:
     source = node.inputs[0].producer()
-    where = f"what enters {', '.join(dict.fromkeys(map(_name, _behind(node))))}"
+    entered = ", ".join(dict.fromkeys(map(_name, _behind(node))))
+    where = f"what enters {entered}" if entered else "logits"
+    if node.inputs[2].const_value.numpy().dtype.itemsize > 1:
+        yield Broken(where, "it has more than 8 bits", "bits such as w8a8")
+        return
     if source is not None and source.op_type != "QuantizeLinear":
         yield Broken(where, "it has fewer than 8 bits", "bits such as w4a8")
     if target != "tensorrt":

@@ -2,7 +2,19 @@
 
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-TargetName: TypeAlias = Literal["onnxruntime", "openvino", "tensorrt"]
+TargetName: TypeAlias = Literal["onnxruntime", "openvino", "tensorrt", "executorch"]
+Format: TypeAlias = Literal["onnx", "pt2", "pte"]
+
+
+class Broken(NamedTuple):
+    """A rule that does not hold: of which layer or operation, which it is, and the option of a run that keeps it."""
+
+    where: str
+    rule: str
+    option: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.rule} ({self.option})"
 
 
 class Layout(NamedTuple):
@@ -23,8 +35,8 @@ SMALL = Layout()
 
 
 class Target(NamedTuple):
-    """A runtime: what it is called, which scheme it computes with integers, how a file for it is laid out, and what it
-    does with layers for which its rules do not hold.
+    """A runtime: what it is called, which scheme it computes with integers, how an ONNX file for it is laid out, what
+    it does with layers for which its rules do not hold, and in which formats it takes networks, first its own.
 
     ``activations`` and ``weights`` have values of :class:`zerosum.players.Scheme`, by field.
     """
@@ -34,6 +46,7 @@ class Target(NamedTuple):
     weights: dict[str, Any]
     layout: Layout
     otherwise: str = "computes in float32"
+    formats: tuple[Format, ...] = ("onnx",)
 
     def scheme(self, widest: int) -> dict[str, Any]:
         """Where no weight has more than so many bits. Those of up to six keep all rules however their grid lies: in 8
@@ -58,4 +71,16 @@ TARGETS: dict[TargetName, Target] = {
         Layout(wide=True, overflow=True, signed=True),
         "does not take",
     ),
+    "executorch": Target(
+        "ExecuTorch's XNNPACK",
+        {"sums": "quantized", "logits": "quantized"},
+        {"weight_grid": "symmetric"},
+        SMALL,
+        formats=("pte", "pt2"),
+    ),
 }
+
+
+def formats_for(target: TargetName | None) -> tuple[Format, ...]:
+    """Which files a runtime takes, first its own; without one, which need none of a target's rules."""
+    return ("onnx", "pt2") if target is None else TARGETS[target].formats

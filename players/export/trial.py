@@ -28,7 +28,7 @@ _TURNS = 40
 
 class Report(NamedTuple):
     """Percentages, seconds and bytes; ``top1`` of the network in PyTorch and of the exported file is None where images
-    are random, ``kernels`` (how many of each the file runs as) where it is no ONNX file."""
+    are random, ``kernels`` (how many of each the file runs as) where it is a program of torch.export."""
 
     agreement: float
     largest_difference: float
@@ -76,17 +76,22 @@ def compare(path: Path, network: nn.Module, twin: nn.Module, loader: DataLoader[
     space = input_space(network)
     noise = torch.randn(_RANDOM_IMAGES, space.channels, *space.size, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as temporary:
+        plain = Path(temporary) / f"float32{path.suffix}"
         if path.suffix == ".onnx":
             from zerosum.players.export.onnx_file import load_onnx, save_float_onnx
 
-            plain = Path(temporary) / "float32.onnx"
             save_float_onnx(twin, noise[:2], opset, plain)
             runs, kernels = load_onnx(path)
             float_runs, _ = load_onnx(plain)
+        elif path.suffix == ".pte":
+            from zerosum.players.export.pte_file import load_pte, save_pte
+
+            save_pte(trace(twin, noise[:1]), plain)
+            runs, kernels = load_pte(path)
+            float_runs, _ = load_pte(plain)
         else:
-            plain = Path(temporary) / "float32.pt2"
             torch.export.save(trace(twin, noise[:2].clone()), plain)  # of a part alone, all would be saved
-            runs, kernels = torch.export.load(path).module(), None
+            runs, kernels = _load_pt2(path), None
             float_runs = twin
         seconds = median_seconds((float_runs, runs), noise[:1])
         size = plain.stat().st_size, path.stat().st_size
@@ -106,6 +111,14 @@ def compare(path: Path, network: nn.Module, twin: nn.Module, loader: DataLoader[
     difference = (expected - found).abs().max().item()
     agreement = percent(classes[0] == classes[1])
     return Report(agreement, difference, top1, seconds, size, kernels, torch.get_num_threads())
+
+
+def _load_pt2(path: Path) -> Runs:
+    """The program, of one image at a time where it is made for one."""
+    program = torch.export.load(path)
+    run: Any = program.module()
+    (image,), _ = program.example_inputs or ((None,), {})
+    return run if image is None or len(image) > 1 else lambda images: torch.cat([run(each[None]) for each in images])
 
 
 @torch.no_grad()

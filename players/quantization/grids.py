@@ -27,13 +27,13 @@ class Grid(NamedTuple):
 
         Args:
             low, high: one element, or (channels,); no gradient flows to them.
-            bits: 2 to 8.
+            bits: 2 to 16.
 
         Raises:
             ValueError: ``bits`` out of range.
         """
-        if not 2 <= bits <= 8:
-            raise ValueError(f"fake quantization to {bits} bits: expected 2 to 8")
+        if not 2 <= bits <= 16:
+            raise ValueError(f"fake quantization to {bits} bits: expected 2 to 16")
         levels = 2**bits - 1
         low, high = low.detach().float().clamp(max=0), high.detach().float().clamp(min=0)
         if symmetric:

@@ -8,6 +8,7 @@ weight brings the quantizer of its input along.
 """
 
 import copy
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,8 +20,15 @@ from zerosum.players.arguments import input_name
 from zerosum.players.backbones import InputSpace
 from zerosum.players.quantization.attention import separated
 from zerosum.players.quantization.precision import FULL_PRECISION, Bits, assign_bits, quantizable_layers
-from zerosum.players.quantization.quantizers import ActivationQuantizer, LayerWeight, Scheme, WeightQuantizer
+from zerosum.players.quantization.quantizers import (
+    ActivationQuantizer,
+    LayerWeight,
+    LogitsQuantizer,
+    Scheme,
+    WeightQuantizer,
+)
 from zerosum.players.quantization.sums import quantize_sums
+from zerosum.players.quantization.tracing import find_ends
 from zerosum.players.statistics import Taps
 
 
@@ -30,6 +38,11 @@ def _enter_layer(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> t
         return (layer.input_quantizer(args[0]), *args[1:]), kwargs
     name = input_name(layer, kwargs)
     return args, kwargs if name is None else kwargs | {name: layer.input_quantizer(kwargs[name])}
+
+
+def _leave_network(last_layer: Any, args: tuple[Any, ...], output: Tensor) -> Tensor:
+    rounded: Tensor = last_layer.output_quantizer(output)
+    return rounded
 
 
 def _leave_layer(layer: Any, args: tuple[Any, ...], output: Any) -> None:
@@ -69,11 +82,11 @@ def quantize(
     layers = quantizable_layers(quantized)
     if bits.keys() != layers.keys():
         raise ValueError(f"bits for {', '.join(bits)}; expected them for {', '.join(layers)}")
+    symmetric = scheme.activation_grid == "symmetric"
     for name, layer in layers.items():
         bits[name].check(f"layer {name}")
         inputs = None
         if bits[name].activation < FULL_PRECISION:
-            symmetric = scheme.activation_grid == "symmetric"
             inputs = ActivationQuantizer(bits[name].activation, scheme.activation_range, symmetric)
             layer.input_quantizer = inputs.to(layer.weight.device)
             layer.register_forward_pre_hook(_enter_layer, with_kwargs=True)
@@ -83,6 +96,12 @@ def quantize(
             parametrize.register_parametrization(layer, "weight", quantizer)
     if scheme.sums == "quantized":
         quantize_sums(quantized, scheme, space)
+    if scheme.logits == "quantized":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what assign_bits has said
+            last = layers[find_ends(network, quantizable_layers(network), space).last]
+        last.output_quantizer = LogitsQuantizer(symmetric).to(last.weight.device)
+        last.register_forward_hook(_leave_network)
     return quantized
 
 

@@ -15,6 +15,7 @@ from zerosum.players.quantization.attention import SeparateAttention, separated
 from zerosum.players.quantization.tracing import find_ends
 
 FULL_PRECISION = 32
+_MOST = 8, 16  # bits of weights and of activations
 _INPUT_BITS = 8  # images come in 8 bits
 _OFFERED = 6  # layer names in a message
 
@@ -24,7 +25,7 @@ Layer: TypeAlias = _ConvNd | nn.Linear | CondConv2d
 
 
 class Bits(NamedTuple):
-    """Bits of a layer's weight and of the activation that enters it, each 2 to 8, or 32 for full precision."""
+    """Bits of a layer's weight (2 to 8) and of the activation that enters it (2 to 16), or 32 for full precision."""
 
     weight: int
     activation: int
@@ -34,7 +35,7 @@ class Bits(NamedTuple):
         """``"w4a8"`` → ``Bits(4, 8)``.
 
         Raises:
-            ValueError: the text has another form, or a width is neither 2 to 8 nor 32.
+            ValueError: the text has another form, or a width that there is not.
         """
         match = re.fullmatch(r"w(\d+)a(\d+)", text.strip().lower())
         if match is None:
@@ -44,14 +45,15 @@ class Bits(NamedTuple):
         return bits
 
     def check(self, where: str) -> None:
-        """That both widths are 2 to 8, or 32.
+        """That widths are those that there are.
 
         Raises:
             ValueError: one is not; ``where`` begins the message.
         """
-        for width in self:
-            if not (2 <= width <= 8 or width == FULL_PRECISION):
-                raise ValueError(f"{where}: {width} is neither 2 to 8 bits nor {FULL_PRECISION} (full precision)")
+        for width, most, what in zip(self, _MOST, ("weights", "activations"), strict=True):
+            if not (2 <= width <= most or width == FULL_PRECISION):
+                expected = f"2 to {most} bits nor {FULL_PRECISION} (full precision)"
+                raise ValueError(f"{where}: of {what}, {width} is neither {expected}")
 
     def __str__(self) -> str:
         return f"w{self.weight}a{self.activation}"

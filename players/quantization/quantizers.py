@@ -13,6 +13,9 @@ from zerosum.players.quantization.precision import FULL_PRECISION, Layer
 from zerosum.players.quantization.ranges import WAYS, ActivationRange, WeightRange
 from zerosum.players.quantization.taken import TakenWeight
 
+_LOGITS_BITS = 8
+_ROOM = 3
+
 Symmetry = Literal["asymmetric", "symmetric"]
 Granularity = Literal["per-channel", "per-tensor"]
 Sums = Literal["float", "quantized"]
@@ -48,6 +51,8 @@ class Scheme:
     sums: Sums = "float"
     """Whether additions (residual connections) and average pooling take 8-bit values too. With --weight-grid symmetric
     and bits such as w8a8, --sums quantized is the scheme that integer kernels run from end to end."""
+    logits: Sums = "float"
+    """Whether what the last layer gives is rounded to 8 bits too, as runtimes of phones want it."""
 
     def __post_init__(self) -> None:
         if self.weight_range == "pairwise" and self.weight_grid != "symmetric":
@@ -55,8 +60,8 @@ class Scheme:
 
     def __str__(self) -> str:
         weights = f"weights {self.weight_grid} {self.weight_granularity} {self.weight_range}"
-        sums = ", sums too" if self.sums == "quantized" else ""
-        return f"{weights}, activations {self.activation_grid} per-tensor {self.activation_range}{sums}"
+        too = "".join(f", {name} too" for name in ("sums", "logits") if getattr(self, name) == "quantized")
+        return f"{weights}, activations {self.activation_grid} per-tensor {self.activation_range}{too}"
 
 
 class Quantizer(nn.Module):
@@ -216,3 +221,18 @@ class ActivationQuantizer(Quantizer):
         self._numbers = None
         self.range.observe(x, self.low, self.high, self.observed, self.bits, self.symmetric)
         self._start(None)
+
+
+class LogitsQuantizer(ActivationQuantizer):
+    """What the last layer gives, in 8 bits over three times the range that was observed.
+
+    Networks are surer of real images than of those that are observed here without data: EfficientNet-Lite0's logits
+    reach twice as far on ImageNet. Logits that are cut are ties: 77.4 % top-1 there, and 87.4 with three times the
+    range, as in full precision.
+    """
+
+    def __init__(self, symmetric: bool) -> None:
+        super().__init__(_LOGITS_BITS, "minmax", symmetric)
+
+    def grid(self) -> Grid:
+        return Grid.over(_ROOM * self.low, _ROOM * self.high, self.bits, self.symmetric)

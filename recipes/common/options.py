@@ -60,7 +60,7 @@ class DataFreeOptions(Options):
     """Processes that prepare these images beside this one. They pay where that takes longer than the network does: for
     large pictures, or on a GPU. Nothing else changes."""
     bits: str = "w2a3"
-    """Bits of weights and activations, each 2 to 8, or 32 for full precision. The network's own input keeps 8."""
+    """Bits of weights (2 to 8) and activations (2 to 16), or 32 for full precision. The network's own input keeps 8."""
     layer_bits: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Other bits for some layers, as PATTERN=wXaY, such as 'blocks.5.*=w4a8'; may be given again."""
     first_last_bits: str | None = None
@@ -68,8 +68,8 @@ class DataFreeOptions(Options):
     target: TargetName | None = None
     """The runtime that the network is for, which sets how grids are laid such that it computes with integers, and how
     zerosum export writes it: --sums quantized; where weights have more than 6 bits, --weight-grid symmetric (and but
-    for tensorrt --weight-range pairwise); for tensorrt --activation-grid symmetric. Default: none, and the most
-    accurate grids."""
+    for tensorrt and executorch --weight-range pairwise); for tensorrt --activation-grid symmetric, for executorch
+    --logits quantized. Default: none, and the most accurate grids."""
     scheme: tyro.conf.OmitArgPrefixes[players.Scheme] = field(default_factory=players.Scheme)
     """How grids are laid."""
     effort: Effort = "default"

@@ -62,18 +62,18 @@ class Quantized:
         target: TargetName | None = None,
         progress: bool = True,
     ) -> dict[str, Any]:
-        """Write the network for another runtime, ``.onnx`` or ``.pt2`` by the name of the file, try that beside
-        PyTorch, and return the figures of the comparison: ``agreement`` in percent, sizes, seconds, ….
+        """Write the network for another runtime, ``.onnx``, ``.pt2`` or ``.pte`` by the name of the file, try that
+        beside PyTorch, and return the figures of the comparison: ``agreement`` in percent, sizes, seconds, ….
 
         Args:
             data: images to compare on; default: those that were measured on, else random ones.
             opset: of ONNX's operators.
-            target: the runtime that an ONNX file is for (docs/export.md); ``broken_rules`` says which of its rules for
+            target: the runtime that the file is for (docs/export.md); ``broken_rules`` says which of its rules for
                 integer kernels do not hold.
 
         Raises:
             ValueError: another suffix, or a network that the format has no words for.
-            ImportError: a package of the extra ``export`` is missing.
+            ImportError: a package of the extra ``export`` (or ``executorch``) is missing.
             OSError: the file cannot be written.
         """
         given, path = self._subject, expand(path)

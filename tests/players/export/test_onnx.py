@@ -49,7 +49,8 @@ def exported(tmp_path_factory):
     return export
 
 
-def save(folder, bits, scheme, opset=21, name="digits_resnet8", change=lambda network: None, layout=SMALL):
+def calibrated(bits, scheme, name="digits_resnet8", change=lambda network: None):
+    """A small quantized network, and images."""
     torch.manual_seed(0)
     network = load_backbone(name, "random", num_classes=10)
     change(network)
@@ -60,6 +61,11 @@ def save(folder, bits, scheme, opset=21, name="digits_resnet8", change=lambda ne
         network.eval()
     quantized = quantize(network, assign_bits(network, Bits.parse(bits)), scheme)
     calibrate(quantized, [images])
+    return quantized, images
+
+
+def save(folder, bits, scheme, opset=21, name="digits_resnet8", change=lambda network: None, layout=SMALL):
+    quantized, images = calibrated(bits, scheme, name, change)
     program = trace(integer_network(quantized, images[:2]), images[:2])
     path = folder / "quantized.onnx"
     save_onnx(program, quantized, described(quantized, name, scheme), opset, path, layout=layout)

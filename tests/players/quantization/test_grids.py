@@ -135,9 +135,9 @@ def test_a_range_without_extent_gives_zeros_exactly(symmetric):
     assert fake_quantize(torch.zeros(4), zero, zero, 4, symmetric=symmetric).tolist() == [0] * 4
 
 
-@pytest.mark.parametrize("bits", [1, 9])
+@pytest.mark.parametrize("bits", [1, 17])
 def test_bits_out_of_range_are_refused(bits):
-    with pytest.raises(ValueError, match="expected 2 to 8"):
+    with pytest.raises(ValueError, match="expected 2 to 16"):
         fake_quantize(torch.zeros(1), torch.zeros(()), torch.ones(()), bits)
 
 
@@ -190,3 +190,13 @@ def test_learning_rounds_to_the_same_values(seed, low, span, bits, symmetric):
     rows = x.repeat(2, 1)
     twice = Grid(torch.stack([grid.scale, 2 * grid.scale]), grid.zero_point.expand(2), bits)
     assert torch.equal(twice.round_learning(rows, 10, channel_axis=0)[0], grid.round_learning(x, 10))
+
+
+@given(seeds, st.floats(-100, 100), spans, st.integers(9, 16), st.booleans())
+def test_more_than_8_bits_for_activations(seed, low, span, bits, symmetric):
+    x, grid = values_and_grid(seed, low, span, bits, symmetric)
+    found, (lowest, highest) = grid.round(x), grid.range
+    inside = x.clamp(lowest, highest)
+    assert ((found - inside).abs() <= 0.501 * grid.scale + 2e-7 * x.abs().max()).all()
+    assert len(found.unique()) <= 2**bits
+    assert torch.allclose(grid.round(found), found, atol=0, rtol=1e-6)

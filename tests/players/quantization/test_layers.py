@@ -79,7 +79,7 @@ def test_state_dict_and_deepcopy_round_trip():
 def test_nothing_to_quantize_and_bad_widths_are_refused():
     with pytest.raises(ValueError, match="no Conv and no Linear layer"):
         quantize(nn.Sequential(nn.ReLU()), Bits(4, 4))
-    with pytest.raises(ValueError, match="layer 0: 1 is neither"):
+    with pytest.raises(ValueError, match="layer 0: of weights, 1 is neither"):
         quantize(small_network(), Bits(1, 4))
     assert math.isfinite(quantize(small_network(), Bits(2, 2))(torch.zeros(1, 1, 4, 4)).sum().item())
 

@@ -56,8 +56,11 @@ def test_the_first_and_the_last_layer_alone(resnet20):
         (["layer9.*=w8a8"], r"'layer9.\*=w8a8': no layer is named so; nearest: .*layer"),
         (["qqq=w8a8"], "no layer is named so; layers: conv1, layer1.0.conv1, .* 14 more"),
         (["layer1.*=w4a4", "*.conv2=w5a4"], r"'layer1.\*=w4a4' and '\*.conv2=w5a4' disagree about layer1.0.conv2, "),
-        (["conv1=w9a4"], "'conv1=w9a4': .* 9 is neither 2 to 8 bits nor 32 .* layers: conv1, layer1.0.conv1"),
-        (["conv1=w4a1"], "1 is neither 2 to 8 bits nor 32"),
+        (
+            ["conv1=w9a4"],
+            "'conv1=w9a4': .* of weights, 9 is neither 2 to 8 bits nor 32 .* layers: conv1, layer1.0.conv1",
+        ),
+        (["conv1=w4a1"], "of activations, 1 is neither 2 to 16 bits nor 32"),
         (["conv1"], "'conv1': expected PATTERN=w<bits>a<bits>, such as conv1=w8a8"),
     ],
 )
