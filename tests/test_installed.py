@@ -1,8 +1,10 @@
 """Installed, the product is one name, and nobody else's folders get in its way."""
 
 import json
+import os
 import subprocess
 import sys
+import venv
 from importlib import metadata
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 import zerosum
 from zerosum.runs import recipe
 
+REPOSITORY = Path(__file__).parents[1]
 OTHERS = ("players", "objectives", "recipes", "runs", "common")
 
 
@@ -89,3 +92,34 @@ def test_one_version_is_said_everywhere():
     assert zerosum.__version__ == metadata.version("zerosum")
     for file, before in {"pyproject.toml": 'version = "', "CITATION.cff": "version: ", "CHANGELOG.md": "## "}.items():
         assert before + zerosum.__version__ in (root / file).read_text(encoding="utf-8"), file
+
+
+@pytest.mark.slow
+def test_the_wheel_in_an_empty_environment(tmp_path):
+    """Built, installed with what it asks for and nothing else, and used from a directory that knows nothing of us."""
+    here, elsewhere = tmp_path / "environment", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    pip = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
+    python(REPOSITORY, *pip, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), ".")
+    (wheel,) = tmp_path.glob("zerosum-*.whl")
+    venv.create(here, with_pip=True)
+    commands = here / ("Scripts" if sys.platform == "win32" else "bin")
+
+    def run(*command):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL"))}
+        done = subprocess.run(
+            [commands / command[0], *command[1:]], cwd=elsewhere, capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("python", *pip, "install", str(wheel))
+    told = "import zerosum; print(zerosum.__version__, zerosum.__file__)"
+    version, file = run("python", "-c", told).split()
+    assert version == metadata.version("zerosum")
+    assert Path(file).is_relative_to(here)
+    options = ["--rounds", "2", "--warmup", "1", "--calibration", "1", "--block-steps", "1", "--pool", "8"]
+    run("zerosum", "run", "adasg", *options, "--out", "run")
+    run("python", "-m", "zerosum", "report", "run")
+    run("zerosum", "export", "run", "--format", "pt2")
+    assert {"summary.json", "report.html", "quantized.pt2"} <= {path.name for path in (elsewhere / "run").iterdir()}

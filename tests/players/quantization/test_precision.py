@@ -12,7 +12,7 @@ def test_bits_are_read(weight, activation):
     assert Bits.parse(f" W{weight}A{activation} ") == (weight, activation)
 
 
-@pytest.mark.parametrize("text", ["w0a4", "w4", "foo", "", "w4a1", "w9a4", "w4a16", "4w4a", "w4a4x", "w-4a4", "w4.5a4"])
+@pytest.mark.parametrize("text", ["w0a4", "w4", "foo", "", "w4a1", "w9a4", "w4a17", "4w4a", "w4a4x", "w-4a4", "w4.5a4"])
 def test_bad_bits_are_named(text):
     with pytest.raises(ValueError, match="bits"):
         Bits.parse(text)
