@@ -102,7 +102,8 @@ def write(
     if target is None and suffix == "pte":
         target = "executorch"
     if suffix not in formats_for(target):
-        known = ", ".join(f".{known}" for known in formats_for(target))
+        others = ("pte",) if target is None else ()  # which says its target
+        known = " or ".join(f".{known}" for known in (*formats_for(target), *others))
         asked = "" if target is None else f"--target {target}: "
         raise ValueError(f"{asked}{path}: expected a file that ends in {known}")
     _import_what_writes(suffix, opset)
