@@ -21,10 +21,10 @@ from torch import Tensor
 from zerosum.players.backbones import input_space
 from zerosum.players.examination import percent
 from zerosum.players.export.command import TABLE, images_to_compare
-from zerosum.players.export.onnx_file import load_onnx, save_float_onnx
-from zerosum.players.export.program import float_twin, integer_network, trace
-from zerosum.players.export.pte_file import load_pte, save_pte
-from zerosum.players.export.trial import median_seconds
+from zerosum.players.export.onnx_file import load_onnx
+from zerosum.players.export.program import float_twin, integer_network
+from zerosum.players.export.pte_file import load_pte
+from zerosum.players.export.trial import median_seconds, save_plain
 from zerosum.players.storage import QUANTIZED, load_described
 from zerosum.runs import export
 
@@ -61,10 +61,7 @@ def row(folder: Path) -> str:
     noise = torch.randn(2, space.channels, *space.size)
     with tempfile.TemporaryDirectory() as temporary:
         twin, plain = float_twin(integer_network(network, noise)), Path(temporary) / f"plain{file.suffix}"
-        if load is load_pte:
-            save_pte(trace(twin, noise[:1]), plain)
-        else:
-            save_float_onnx(twin, noise, 21, plain)
+        save_plain(twin, noise, 21, plain)
         runs, kernels = load(file)
         seconds = median_seconds((load(plain)[0], runs), noise[:1])
         size = file.stat().st_size / plain.stat().st_size

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from zerosum.players.data import load_data, own_data
 from zerosum.players.export.program import float_twin, integer_network, trace
-from zerosum.players.export.targets import SMALL, TARGETS, Broken, Format, Target, TargetName, formats_for
+from zerosum.players.export.targets import SMALL, TARGETS, Broken, Format, TargetName, formats_for
 from zerosum.players.quantization import Scheme
 from zerosum.players.quantization.precision import FULL_PRECISION
 from zerosum.players.storage import QUANTIZED, Description, load_described
@@ -102,8 +102,7 @@ def write(
     if target is None and suffix == "pte":
         target = "executorch"
     if suffix not in formats_for(target):
-        others = ("pte",) if target is None else ()  # which says its target
-        known = " or ".join(f".{known}" for known in (*formats_for(target), *others))
+        known = " or ".join(f".{known}" for known in formats_for(target))
         asked = "" if target is None else f"--target {target}: "
         raise ValueError(f"{asked}{path}: expected a file that ends in {known}")
     _import_what_writes(suffix, opset)
@@ -132,7 +131,7 @@ def write(
     report = trial.compare(path, network, float_twin(integers), images[0], opset)
     console.print(report.draw())
     if target is not None:
-        _tell_rules(broken, TARGETS[target], target, max(bits.weight for bits in description.bits.values()), console)
+        _tell_rules(broken, target, max(bits.weight for bits in description.bits.values()), console)
     return report, broken
 
 
@@ -161,13 +160,14 @@ def _write_program(integers: nn.Module, noise: Tensor, path: Path, target: Targe
     return broken_rules(program)
 
 
-def _tell_rules(broken: Sequence[Broken], target: Target, name: TargetName, widest: int, console: Console) -> None:
+def _tell_rules(broken: Sequence[Broken], target: TargetName, widest: int, console: Console) -> None:
     """Say which rules of a target a file breaks."""
+    about = TARGETS[target]
     if not broken:
-        console.print(f"keeps the rules of {target.title} for integer kernels", style="green")
+        console.print(f"keeps the rules of {about.title} for integer kernels", style="green")
         return
-    lines = [f"breaks rules of {target.title} for integer kernels; what it {target.otherwise}:"]
-    lines += [*(f"  {rule}" for rule in broken), f"a run with --target {name} ({target.options(widest)}) keeps them"]
+    lines = [f"breaks rules of {about.title} for integer kernels; what it {about.otherwise}:"]
+    lines += [*(f"  {rule}" for rule in broken), f"a run with --target {target} ({about.options(widest)}) keeps them"]
     console.print("\n".join(lines), style="red", soft_wrap=True, highlight=False, markup=False)
 
 

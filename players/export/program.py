@@ -19,7 +19,7 @@ from zerosum.players.quantization.quantizers import ActivationQuantizer
 from zerosum.players.quantization.taken import TakenWeights
 
 _ATEN = torch.ops.aten
-_LAYERS = {
+LAYERS = {
     *(_ATEN.conv1d.default, _ATEN.conv2d.default, _ATEN.conv3d.default, _ATEN.linear.default),
     *(_ATEN.conv_transpose1d.default, _ATEN.conv_transpose2d.input, _ATEN.conv_transpose3d.input),
 }
@@ -110,7 +110,7 @@ def batchnorm_after(program: ExportedProgram) -> dict[str, str]:
         if node.target != _ATEN.batch_norm.default:
             continue
         output, mean = node.args[0], node.args[3]
-        if output.target not in _LAYERS or len(output.users) > 1 or not _is_kept_by_one(mean, tensors):
+        if output.target not in LAYERS or len(output.users) > 1 or not _is_kept_by_one(mean, tensors):
             continue
         weight = output.args[1]
         if weight.target == torch.ops.zerosum.dequantize.default and len(weight.users) == 1:

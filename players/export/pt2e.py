@@ -19,18 +19,16 @@ from torch.fx import Graph
 from torch.fx import Node as FxNode
 from torch.nn.modules.conv import _ConvTransposeNd
 
-from zerosum.players.export.program import FixedRounding, trace
+from zerosum.players.export.program import LAYERS, FixedRounding, trace
 from zerosum.players.export.signed import around_0, around_middle
 from zerosum.players.export.targets import Broken
 from zerosum.players.quantization import quantizable_layers
-from zerosum.players.quantization.integers import Integers, IntegerWeight, integers_of
+from zerosum.players.quantization.integers import Integers, IntegerWeight, integers_of, keep_levels
 
 _ATEN, _OPERATORS = torch.ops.aten, torch.ops.quantized_decomposed
 _QUANTIZE, _DEQUANTIZE = _OPERATORS.quantize_per_tensor.default, _OPERATORS.dequantize_per_tensor.default
 _WEIGHT = _OPERATORS.dequantize_per_channel.default
 
-LAYERS = {_ATEN.conv1d.default, _ATEN.conv2d.default, _ATEN.conv3d.default, _ATEN.linear.default}
-LAYERS |= {_ATEN.conv_transpose1d.default, _ATEN.conv_transpose2d.input, _ATEN.conv_transpose3d.input}
 _WITH_KERNELS = {_ATEN.conv2d.default, _ATEN.linear.default}
 _ACTIVATIONS = {_ATEN.relu.default, _ATEN.hardtanh.default, _ATEN.relu6.default}
 _MOVES = {  # what puts values elsewhere, or takes the largest: rounding before it is rounding after it
@@ -89,14 +87,13 @@ class _SignedRounding(nn.Module):
 class _SignedWeight(IntegerWeight):
     axis: int
 
-    def rounded(self, weight: Tensor) -> Tensor:
-        weight = _WEIGHT(weight, self.scale, self.zero_point, self.axis, -128, 127, torch.int8)
-        return weight if self.shape == self._flat else weight.reshape(self._flat)
+    def values(self, levels: Tensor) -> Tensor:
+        values: Tensor = _WEIGHT(levels, self.scale, self.zero_point, self.axis, -128, 127, torch.int8)
+        return values
 
 
 def _keep_signed(layer: Any, integers: Integers) -> None:
-    kept, axis = layer.parametrizations.weight, 1 if isinstance(layer, _ConvTransposeNd) else 0
-    bits = kept[0].bits
+    bits, axis = layer.parametrizations.weight[0].bits, 1 if isinstance(layer, _ConvTransposeNd) else 0
     levels, scale, zero_point = (tensor.numpy() for tensor in integers)
     levels, zero_point, scale = around_0(*around_middle(levels, zero_point, bits), scale, bits)
     scales, zero_points = (
@@ -104,9 +101,7 @@ def _keep_signed(layer: Any, integers: Integers) -> None:
     )
     quantizer = _SignedWeight(layer, Integers(torch.from_numpy(levels), scales, zero_points.long()), bits)
     quantizer.axis = axis
-    del kept.original
-    kept.register_buffer("original", torch.from_numpy(levels.astype("int8")))
-    kept[0] = quantizer
+    keep_levels(layer, torch.from_numpy(levels.astype("int8")), quantizer)
 
 
 def _settle(module: Any) -> None:
@@ -122,9 +117,9 @@ def _settle(module: Any) -> None:
     for node in list(graph.nodes):
         zero_points = _zero_points(node, lambda source: tensors[str(source.target)])
         if zero_points is not None and any(_broken(node, "", zero_points)):
-            weight = node.args[1]
+            weight, shape = node.args[1], list(node.args[1].meta["val"].shape)
             with graph.inserting_before(node):
-                node.replace_input_with(weight, graph.call_function(_ATEN.view.default, (weight, _shape(weight))))
+                node.replace_input_with(weight, graph.call_function(_ATEN.view.default, (weight, shape)))
     graph.eliminate_dead_code()
     graph.lint()
 
@@ -234,7 +229,3 @@ def _taken_on(node: Node, grid: _Grid) -> bool:
 
 def _is(node: Any, target: Any) -> bool:
     return isinstance(node, FxNode) and node.target == target
-
-
-def _shape(node: Node) -> list[int]:
-    return list(node.meta["val"].shape)

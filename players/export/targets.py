@@ -1,6 +1,6 @@
 """Runtimes, and what each demands of a file so that it computes it with integers."""
 
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 TargetName: TypeAlias = Literal["onnxruntime", "openvino", "tensorrt", "executorch"]
 Format: TypeAlias = Literal["onnx", "pt2", "pte"]
@@ -82,5 +82,5 @@ TARGETS: dict[TargetName, Target] = {
 
 
 def formats_for(target: TargetName | None) -> tuple[Format, ...]:
-    """Which files a runtime takes, first its own; without one, which need none of a target's rules."""
-    return ("onnx", "pt2") if target is None else TARGETS[target].formats
+    """Which files a runtime takes, first its own; all, where none is named."""
+    return get_args(Format) if target is None else TARGETS[target].formats

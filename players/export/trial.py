@@ -77,22 +77,9 @@ def compare(path: Path, network: nn.Module, twin: nn.Module, loader: DataLoader[
     noise = torch.randn(_RANDOM_IMAGES, space.channels, *space.size, generator=torch.Generator().manual_seed(0))
     with tempfile.TemporaryDirectory() as temporary:
         plain = Path(temporary) / f"float32{path.suffix}"
-        if path.suffix == ".onnx":
-            from zerosum.players.export.onnx_file import load_onnx, save_float_onnx
-
-            save_float_onnx(twin, noise[:2], opset, plain)
-            runs, kernels = load_onnx(path)
-            float_runs, _ = load_onnx(plain)
-        elif path.suffix == ".pte":
-            from zerosum.players.export.pte_file import load_pte, save_pte
-
-            save_pte(trace(twin, noise[:1]), plain)
-            runs, kernels = load_pte(path)
-            float_runs, _ = load_pte(plain)
-        else:
-            torch.export.save(trace(twin, noise[:2].clone()), plain)  # of a part alone, all would be saved
-            runs, kernels = _load_pt2(path), None
-            float_runs = twin
+        save_plain(twin, noise[:2], opset, plain)
+        runs, kernels = _load(path)
+        float_runs = twin if path.suffix == ".pt2" else _load(plain)[0]
         seconds = median_seconds((float_runs, runs), noise[:1])
         size = plain.stat().st_size, path.stat().st_size
     batches = loader if loader is not None else [(noise, None)]
@@ -111,6 +98,33 @@ def compare(path: Path, network: nn.Module, twin: nn.Module, loader: DataLoader[
     difference = (expected - found).abs().max().item()
     agreement = percent(classes[0] == classes[1])
     return Report(agreement, difference, top1, seconds, size, kernels, torch.get_num_threads())
+
+
+def save_plain(network: nn.Module, images: Tensor, opset: int, path: Path) -> None:
+    """Write an ordinary network, by the path's suffix, the same way as a quantized one."""
+    if path.suffix == ".onnx":
+        from zerosum.players.export.onnx_file import save_float_onnx
+
+        save_float_onnx(network, images, opset, path)
+    elif path.suffix == ".pte":
+        from zerosum.players.export.pte_file import save_pte
+
+        save_pte(trace(network, images[:1]), path)
+    else:
+        torch.export.save(trace(network, images.clone()), path)  # of a part alone, all would be saved
+
+
+def _load(path: Path) -> tuple[Runs, dict[str, int] | None]:
+    """A file by its suffix, in its runtime; and how many kernels of each kind it runs as."""
+    if path.suffix == ".onnx":
+        from zerosum.players.export.onnx_file import load_onnx
+
+        return load_onnx(path)
+    if path.suffix == ".pte":
+        from zerosum.players.export.pte_file import load_pte
+
+        return load_pte(path)
+    return _load_pt2(path), None
 
 
 def _load_pt2(path: Path) -> Runs:

@@ -64,22 +64,30 @@ class IntegerWeight(LayerWeight):
         return Grid(self.scale.flatten(), self.zero_point.int().flatten(), self.bits)
 
     def rounded(self, weight: Tensor) -> Tensor:
-        weight = dequantize(weight, self.scale, self.zero_point)
+        weight = self.values(weight)
         return weight if self.shape == self._flat else weight.reshape(self._flat)
+
+    def values(self, levels: Tensor) -> Tensor:
+        """What levels stand for, in their shape."""
+        return dequantize(levels, self.scale, self.zero_point)
 
 
 def keep_integers(layer: Any, integers: Integers, bits: int) -> None:
     """Let a convolution or linear layer compute with this weight, in place of the one that it has."""
-    quantizer = IntegerWeight(layer, integers, bits)
+    keep_levels(layer, integers.levels, IntegerWeight(layer, integers, bits))
+
+
+def keep_levels(layer: Any, levels: Tensor, quantizer: IntegerWeight) -> None:
+    """Let a layer keep levels in place of its weight, whose values are computed by ``quantizer``."""
     if parametrize.is_parametrized(layer, "weight"):
         # Not removed first: the class that makes it a property is shared with the network that this is a copy of.
         kept = layer.parametrizations.weight
         del kept.original
-        kept.register_buffer("original", integers.levels)
+        kept.register_buffer("original", levels)
         kept[0] = quantizer
     else:
         del layer.weight
-        layer.register_buffer("weight", integers.levels)
+        layer.register_buffer("weight", levels)
         parametrize.register_parametrization(layer, "weight", quantizer, unsafe=True)  # which may change the dtype
 
 
