@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -67,6 +68,51 @@ def test_the_engine_alone_is_imported_for_a_game_of_two_numbers():
     assert "torch" in loaded
 
 
+QUANTIZATION = ("timm", "torchvision", "einops", "safetensors", "huggingface_hub", "sklearn")
+GAMES_ALONE = f"""
+import sys
+
+for name in {QUANTIZATION}:
+    sys.modules[name] = None  # as if it were not installed
+
+import zerosum
+from zerosum.runs.command import main
+
+for game in (["saddle", "--rounds", "2"], ["matrix_game", "--rounds", "2"], ["gan_ring", "--rounds", "2"]):
+    assert main(["run", *game, "--out", game[0]]) == 0, game
+    assert main(["report", game[0]]) == 0, game
+assert main(["compare", "saddle", "gan_ring", "--out", "compared"]) == 0
+assert main(["run", "adasg"]) == main(["run", "robust_digits"]) == main(["export", "--help"]) == 2
+for ask in (lambda: zerosum.quantize, lambda: zerosum.push_to_hub, lambda: zerosum.load("hf://org/name")):
+    try:
+        ask()
+    except ImportError as error:
+        print(error, file=sys.stderr)
+"""
+
+
+def test_games_need_no_package_of_quantization(tmp_path):
+    done = subprocess.run([sys.executable, "-c", GAMES_ALONE], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert len(said) == 6, said
+    for line, what in zip(
+        said,
+        ("recipe adasg", "recipe robust_digits", "a result of kind", "zerosum.quantize", "zerosum.push", "hf://"),
+        strict=True,
+    ):
+        assert what in line
+        assert re.search(r" needs the package \S+; pip install 'zerosum\[quantization\]'$", line), line
+
+
+def test_the_long_description_leads_nowhere_that_is_not_there():
+    page = metadata.metadata("zerosum").get_payload()
+    assert "docs/games.md" in page
+    links = re.findall(r"\]\(([^)]*)\)", page)
+    assert links
+    assert all(link.startswith("https://") for link in links)
+
+
 def test_recipes_and_results_are_found_by_entry_points():
     assert {"adasg", "saddle", "matrix_game"} <= set(recipe.installed())
     ours = [*metadata.entry_points(group="zerosum.recipes"), *metadata.entry_points(group="zerosum.results")]
@@ -96,7 +142,8 @@ def test_one_version_is_said_everywhere():
 
 @pytest.mark.slow
 def test_the_wheel_in_an_empty_environment(tmp_path):
-    """Built, installed with what it asks for and nothing else, and used from a directory that knows nothing of us."""
+    """Built, installed with what it asks for and nothing else, and used from a directory that knows nothing of us:
+    without an extra for games, and then with the one for quantization."""
     here, elsewhere = tmp_path / "environment", tmp_path / "elsewhere"
     elsewhere.mkdir()
     pip = ["-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -114,6 +161,10 @@ def test_the_wheel_in_an_empty_environment(tmp_path):
         return done.stdout
 
     run("python", *pip, "install", str(wheel))
+    absent = "from importlib.util import find_spec; print([name for name in %r if find_spec(name)])"
+    assert run("python", "-c", absent % (QUANTIZATION,)).strip() == "[]"
+    run("zerosum", "run", "gan_ring", "--rounds", "2", "--out", "ring")
+    run("python", *pip, "install", f"{wheel}[quantization]")
     told = "import zerosum; print(zerosum.__version__, zerosum.__file__)"
     version, file = run("python", "-c", told).split()
     assert version == metadata.version("zerosum")

@@ -19,7 +19,7 @@ def blocks(language):
 
 def test_it_opens_with_the_two_commands():
     assert blocks("sh")[:2] == [
-        "pip install -e . && python -m zerosum.run recipes/adasg.py\n",
+        "pip install -e '.[quantization]' && python -m zerosum.run recipes/adasg.py\n",
         "pip install -e '.[test]' && pytest\n",
     ]
 

@@ -77,4 +77,5 @@ def __getattr__(name: str) -> Any:
         return version("zerosum")
     if name not in _ELSEWHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_ELSEWHERE[name]), name)
+    with import_module("zerosum.runs.extras").explained(f"zerosum.{name}"):
+        return getattr(import_module(_ELSEWHERE[name]), name)

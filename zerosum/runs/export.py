@@ -22,15 +22,12 @@ DIFFERS = 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(__doc__.replace("``", ""))
-        for kind in results.kinds():
-            with suppress(SystemExit):
-                _options(kind, ["--help"])
-        return 0 if arguments else BAD_INPUT
     console = output()
-    folder = expand(arguments[0])
     try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            _help()
+            return 0 if arguments else BAD_INPUT
+        folder = expand(arguments[0])
         kind = results.kind_of(folder)
         return 0 if kind.export(folder, _options(kind, arguments[1:]), console) else DIFFERS
     except (ValueError, OSError, ImportError) as error:
@@ -38,6 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted; nothing was exported")
         return INTERRUPTED
+
+
+def _help() -> None:
+    print(__doc__.replace("``", ""))
+    for kind in results.kinds():
+        with suppress(SystemExit):
+            _options(kind, ["--help"])
 
 
 def _options(kind: results.Kind, arguments: Sequence[str]) -> Any:

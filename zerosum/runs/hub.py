@@ -73,7 +73,7 @@ def write_repository(folder: Path, destination: Path, repository: str) -> None:
     (destination / CARD).write_text(str(card), encoding="utf-8")
 
 
-_OPENING = """A network that zerosum quantized without data, kept as integers (`pip install zerosum`):
+_OPENING = """A network that zerosum quantized without data, kept as integers (`pip install 'zerosum[quantization]'`):
 
 ```python
 import zerosum

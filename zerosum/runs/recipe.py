@@ -13,6 +13,7 @@ from typing import Any
 
 from zerosum.match import Match
 from zerosum.runs.experiment import Experiment, Stage
+from zerosum.runs.extras import missing
 from zerosum.runs.inputs import expand
 from zerosum.runs.options import Options
 
@@ -45,7 +46,8 @@ def load(source: str) -> Recipe:
 
     Raises:
         FileNotFoundError: no such file, and no such name.
-        ValueError: the file cannot be imported, or defines no recipe.
+        ValueError: the file cannot be imported, or defines no recipe; where a package of ours is missing, the message
+            has its install line.
     """
     path = expand(source)
     if path.suffix == ".py":
@@ -118,7 +120,7 @@ def _import_installed(name: str) -> ModuleType:
     try:
         module: ModuleType = _entry(name).load()
     except ImportError as error:
-        raise ValueError(f"recipe {name} cannot be imported: {type(error).__name__}: {error}") from error
+        raise _not_imported(name, error) from error
     return module
 
 
@@ -132,5 +134,10 @@ def _import_file(path: Path) -> ModuleType:
         with _searched(path.absolute().parent):
             spec.loader.exec_module(module)
     except Exception as error:
-        raise ValueError(f"recipe {path} cannot be imported: {type(error).__name__}: {error}") from error
+        raise _not_imported(path, error) from error
     return module
+
+
+def _not_imported(source: object, error: Exception) -> ValueError:
+    plain = f"recipe {source} cannot be imported: {type(error).__name__}: {error}"
+    return ValueError(missing(f"recipe {source}", error) or plain)

@@ -183,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = expand(options.out) if options.out is not None else folder / "report.html"
     try:
         write_report(folder, path)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         return refuse(error)
     output().print(str(path), soft_wrap=True)
     return 0

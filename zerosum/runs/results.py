@@ -8,15 +8,18 @@ shows of them.
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from huggingface_hub import ModelCardData
-from matplotlib.figure import Figure
 from rich.console import Console
 from torch import nn
 
+from zerosum.runs.extras import explained
 from zerosum.runs.run_folder import read_summary
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+    from matplotlib.figure import Figure
 
 _GROUP = "zerosum.results"
 HUB = "hf://"
@@ -34,10 +37,10 @@ class Kind(Protocol):
         """The module that the run in ``folder`` was for: a copy of ``into`` with what the run made of it, where that
         is given. Code that the folder names is not run without ``trust``."""
 
-    def sections(self, folder: Path) -> Sequence[tuple[str, str, Figure | Sequence[Mapping[str, Any]]]]:
+    def sections(self, folder: Path) -> "Sequence[tuple[str, str, Figure | Sequence[Mapping[str, Any]]]]":
         """What a report shows of it: titles, texts, and figures or rows of tables."""
 
-    def card(self, folder: Path, name: str) -> ModelCardData:
+    def card(self, folder: Path, name: str) -> "ModelCardData":
         """What the Hub knows a result by: tags, task, figures."""
 
     def export(self, folder: Path, options: Any, console: Console) -> bool:
@@ -54,19 +57,25 @@ def kind_of(folder: Path) -> Kind:
     Raises:
         FileNotFoundError: no finished run there.
         ValueError: its summary.json cannot be read, or it left nothing of a kind that is installed.
+        ImportError: that kind needs a package that is not.
     """
     name = read_summary(folder).get("result")
     installed = {entry.name: entry for entry in metadata.entry_points(group=_GROUP)}
     if name not in installed:
         left = "nothing that can be loaded" if name is None else f"a result of kind {name!r}"
         raise ValueError(f"{folder}: the run left {left}; kinds that are installed: {', '.join(installed) or 'none'}")
-    kind: Kind = installed[name].load()
-    return kind
+    return _loaded(installed[name])
 
 
 def kinds() -> list[Kind]:
     """All that are installed."""
-    return [entry.load() for entry in metadata.entry_points(group=_GROUP)]
+    return [_loaded(entry) for entry in metadata.entry_points(group=_GROUP)]
+
+
+def _loaded(entry: metadata.EntryPoint) -> Kind:
+    with explained(f"a result of kind {entry.name!r}"):
+        kind: Kind = entry.load()
+    return kind
 
 
 def load(
@@ -83,10 +92,12 @@ def load(
     Raises:
         FileNotFoundError: no finished run in ``folder``.
         ValueError: the run left no module, or a damaged one, or one that takes ``into`` or ``trust``.
+        ImportError: a package is missing; the message has its install line.
         ConnectionError: the Hub is out of reach, or has no such repository.
     """
     if str(folder).startswith(HUB):
-        from zerosum.runs.hub import downloaded
+        with explained(HUB):
+            from zerosum.runs.hub import downloaded
 
         folder = downloaded(str(folder))
     return kind_of(path := Path(folder).expanduser()).load(path, device, into, trust)
