@@ -20,10 +20,9 @@ from zerosum.players.storage import QUANTIZED, load_quantized
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.quantized import Quantized, speaking, undisturbed
 from zerosum.recipes.common.subject import Data, Subject, space_of
-from zerosum.runs import Experiment, run_folder
 from zerosum.runs import recipe as recipes
-from zerosum.runs.beginning import begin
-from zerosum.runs.experiment import Stage
+from zerosum.runs import run_folder
+from zerosum.runs.beginning import Beginning, begin
 from zerosum.runs.inputs import expand
 from zerosum.runs.options import decode
 from zerosum.runs.session import Session
@@ -113,15 +112,15 @@ def quantize(
         kept = tempfile.TemporaryDirectory(prefix="zerosum-") if out is None else None
         folder = Path(kept.name if kept is not None else cast(str, out))
 
-        def begun() -> tuple[Experiment, Stage]:
-            experiment = begin(made, config, subject)
+        def begun() -> Beginning:
+            found = begin(made, config, console, subject)
             if kept is None:
                 held.enter_context(run_folder.claim(folder))
-            run_folder.write_config(folder, made, config, _line(network, recipe, said))
-            return experiment
+            run_folder.write_config(folder, made, found.options, _line(network, recipe, said))
+            return found
 
-        experiment, first = ranks.together(begun)
-        session = Session(experiment, folder, config, console, watchers)
+        experiment, first, settled = ranks.together(begun)
+        session = Session(experiment, folder, settled, console, watchers)
         over = session.play(first)
         if not over:
             console.print("what there is until then")

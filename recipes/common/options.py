@@ -5,22 +5,26 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import tyro
+from rich.console import Console
 from torch import nn
 
-from zerosum import DynamicsName, players
+from zerosum import DynamicsName, players, ranks
 from zerosum.players.backbones import InputSpace, checkpoint_file
 from zerosum.players.export.targets import TARGETS, TargetName
 from zerosum.players.loaders import is_named
 from zerosum.players.pretrained import local_checkpoint, local_config, local_folder
 from zerosum.ranks import check_batch_size
+from zerosum.recipes.common.arithmetic import Precision, fast_precision, has_bfloat16
 from zerosum.recipes.common.effort import Effort, Plan, plan_of
+from zerosum.recipes.common.subject import Subject
 from zerosum.runs import Options
 from zerosum.runs.inputs import expand
 from zerosum.runs.messages import flag
 
+Chosen = TypeVar("Chosen", bound="DataFreeOptions")
 DEFAULT_BACKBONE = "digits_resnet8"
 _LONG = 200  # rounds of a game
 
@@ -121,10 +125,10 @@ class DataFreeOptions(Options):
     measure_every: int | None = None
     """Rounds from one measurement on the data to the next. Default: an eighth of all; a half for a
     quick run, a sixteenth for a thorough one."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """What the networks compute in while they play; grids, losses and optimizers stay in fp32, and so does measuring.
-    Blocks are reconstructed in fp32 too. bf16 wants a CPU or GPU with instructions for it, and is many times slower on
-    others."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """What the networks compute in while they play and their blocks are reconstructed; grids, losses and optimizers
+    stay in fp32, and so does measuring. auto: bf16 where the CPU or GPU has instructions for it and a trial of a second
+    shows that the network gains; config.json says which it was."""
     compile: bool = False
     """Let torch.compile (which needs a C++ compiler) fuse the generator and the full-precision network. It takes one or
     two minutes, and then saves 5 to 10 % of each round (docs/performance.md)."""
@@ -169,6 +173,18 @@ class DataFreeOptions(Options):
         with suppress(ValueError):
             return TARGETS[self.target].scheme(max(players.Bits.parse(text).weight for text in said))
         return TARGETS[self.target].scheme(8)
+
+    def settled(self: Chosen, console: Console, *given: Any) -> Chosen:
+        """With the precision that the network, by name or handed in, is fast in on this machine."""
+        if self.precision != "auto":
+            return self
+        return dataclasses.replace(self, precision=ranks.from_first(lambda: self._fast(console, *given)))
+
+    def _fast(self, console: Console, subject: Subject | None = None) -> Precision:
+        if self.rounds == 0 or not has_bfloat16(self.torch_device):
+            return "fp32"
+        network = self.find_backbone().network if subject is None else subject.twin().to(self.torch_device)
+        return fast_precision(network, self.batch_size, console)
 
     def refuse(self, reason: str, *names: str) -> None:
         """That these options, which mean nothing here, have been left as they are.

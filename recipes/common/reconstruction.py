@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,19 +62,27 @@ class Reconstruction:
         dropped: of the activations that enter a layer, the share that is left in full precision while the block learns,
             drawn anew in each step; of those that enter the block, the share that comes from P (QDrop, Wei et al., ICLR
             2022: a half).
+        arithmetic: in which a block computes while it learns; recorded is in float32, and so is error measured.
 
     Raises:
         ValueError: ``steps`` or ``batch_size`` below 1, or ``dropped`` out of 0 … 1.
     """
 
     def __init__(
-        self, pair: Pair, images: Callable[[], Tensor], steps: int, batch_size: int = 16, dropped: float = 0.0
+        self,
+        pair: Pair,
+        images: Callable[[], Tensor],
+        steps: int,
+        batch_size: int = 16,
+        dropped: float = 0.0,
+        arithmetic: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         if min(steps, batch_size) < 1 or not 0 <= dropped <= 1:
             raise ValueError(
                 f"{steps} steps of {batch_size} images, {dropped} dropped: expected at least 1 each, and a share"
             )
         self.pair, self.images, self.steps, self.batch_size, self.dropped = pair, images, steps, batch_size, dropped
+        self._arithmetic = arithmetic
         self.blocks, self.left_out = find_blocks(pair.teacher, pair.space)
         self.answers: list[Answer] = []
         self._seed = 0
@@ -122,7 +131,9 @@ class Reconstruction:
             given = inputs.of(chosen, like)
             if self.dropped:
                 given = given.mixed(clean.of(chosen, like), self.dropped)
-            return Play(run_block(student, block, given), wanted[chosen.to(wanted.device)].to(like))
+            with self._arithmetic():
+                found = run_block(student, block, given)
+            return Play(found.to(like), wanted[chosen.to(wanted.device)].to(like))
 
         rounders = [quantizer for _, quantizer in rounded_weights(module)]
 

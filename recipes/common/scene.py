@@ -41,7 +41,7 @@ class Scene:
         self.held_out: HeldOut | None = None
         if self.plan.block_steps:
             steps, dropped = self.plan.block_steps, self.plan.dropped
-            reconstruction = Reconstruction(pair, self.pool, steps, config.batch_size, dropped)
+            reconstruction = Reconstruction(pair, self.pool, steps, config.batch_size, dropped, self.arithmetic)
             self.reconstruction = reconstruction if reconstruction.blocks else None
         if self.reconstruction is not None:
             self.held_out = HeldOut(pair)

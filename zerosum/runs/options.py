@@ -12,11 +12,13 @@ from typing import Any, Literal, TypeVar, get_type_hints
 import torch
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 from pydantic_core import PydanticSerializationError
+from rich.console import Console
 
 from zerosum.runs.inputs import expand
 from zerosum.runs.messages import flag
 
 _CONFIG = ConfigDict(ser_json_inf_nan="strings", ser_json_bytes="base64", val_json_bytes="base64")
+Settled = TypeVar("Settled", bound="Options")
 AUTO = Path("auto")
 _OF_THE_FOLDER = {"out", "resume"}  # where the run lies: the caller knows
 
@@ -50,6 +52,12 @@ class Options:
     """How many of the newest to keep, beside the first and the best."""
     tensorboard: bool = False
     """Write scalars and pictures for TensorBoard too (pip install 'zerosum[tensorboard]')."""
+
+    def settled(self: Settled, console: Console, *given: Any) -> Settled:
+        """With what is left to the machine decided, and said on the ``console``; a recipe's ``Config`` may have such
+        options. Called after :meth:`check`, before the recipe is made, of these options and what it is given besides.
+        config.json has what comes of it, so that a run that is resumed goes on as it began."""
+        return self
 
     def check(self) -> None:
         """Called before anything is set up; a recipe's ``Config`` adds its own checks.

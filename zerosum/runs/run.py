@@ -27,8 +27,8 @@ from zerosum.divergence import Diverged
 from zerosum.memory import keep_freed_memory
 from zerosum.runs import inputs, run_folder
 from zerosum.runs import recipe as recipes
-from zerosum.runs.beginning import begin
-from zerosum.runs.experiment import Experiment, Stage
+from zerosum.runs.beginning import Beginning, begin
+from zerosum.runs.experiment import Stage
 from zerosum.runs.files import write_whole
 from zerosum.runs.messages import (
     BAD_INPUT,
@@ -151,7 +151,7 @@ def _keep(error: Exception, folder: Path, again: str) -> int:
     return ERROR
 
 
-def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Experiment, Stage, Options]:
+def _set_up(arguments: Sequence[str], held: ExitStack) -> Beginning:
     """Everything that bad input can break, before anything is written; and then the run's folder, which is the first
     rank's as long as ``held`` is open."""
     recipe = ranks.together(lambda: recipes.load(arguments[0]))
@@ -163,14 +163,14 @@ def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Experiment, Stag
         if finished:
             raise Finished(f"{folder}: that run is finished; its figures are in {folder / run_folder.SUMMARY}")
 
-    def made() -> tuple[Experiment, Stage]:
+    def made() -> Beginning:
         if ranks.index() == 0 and folder is not None:
             held.enter_context(run_folder.hold(folder))
         elif ranks.index() == 0 and options.out is not None:
             run_folder.check_free(options.out)
-        return begin(recipe, options)
+        return begin(recipe, options, output())
 
-    def begun() -> Path:
+    def begun(options: Options) -> Path:
         line = run_folder.command(arguments)
         if folder is not None:
             run_folder.note_resumption(folder, recipe, options, line)
@@ -180,8 +180,8 @@ def _set_up(arguments: Sequence[str], held: ExitStack) -> tuple[Experiment, Stag
         run_folder.write_config(out, recipe, dataclasses.replace(options, out=out), line)
         return out
 
-    experiment, first = ranks.together(made)
-    return experiment, first, dataclasses.replace(options, out=ranks.from_first(begun))
+    experiment, first, options = ranks.together(made)
+    return Beginning(experiment, first, dataclasses.replace(options, out=ranks.from_first(lambda: begun(options))))
 
 
 def _resumed(arguments: Sequence[str]) -> tuple[Path | None, bool]:

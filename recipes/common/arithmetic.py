@@ -1,0 +1,79 @@
+"""Whether networks compute in bfloat16 or in float32 while they play, where the user leaves that to the machine."""
+
+import time
+from typing import Literal
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from zerosum.players import InputSpace, input_space
+from zerosum.randomness import kept_random_state
+from zerosum.recipes.common.effort import multiply_accumulates
+
+_LEAST = 10**8  # multiply-accumulates of a batch; below, calls cost more than what they compute
+_PROBED = 10**9  # of the batch that is tried
+_SECONDS = 1.0
+_PAIRS = 3  # at least
+_WORTH_IT = 1.2  # times as fast; of less, too little is left in a whole run
+
+Precision = Literal["fp32", "bf16"]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for it: AVX512-BF16 (or AMX), or CUDA's from compute capability 8.0 on."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def fast_precision(network: nn.Module, batch_size: int, console: Console) -> Precision:
+    """The one that a network says it is fast in, on the device that it is on; said on the ``console`` after a trial."""
+    times = faster_in_bfloat16(network, input_space(network), batch_size)
+    if times is None:
+        return "fp32"
+    fast: Precision = "bf16" if times >= _WORTH_IT else "fp32"
+    console.print(f"precision: {fast}, for bf16 is {times:.1f} times as fast as fp32 on a trial of a second")
+    return fast
+
+
+def faster_in_bfloat16(network: nn.Module, space: InputSpace, batch_size: int) -> float | None:
+    """How many times as fast a network goes forward and backward as in float32: measured here and now, in turns, for a
+    second or three turns, or until it is slower. None where there are no instructions for it, or the network is too
+    small to gain by them."""
+    device = next(network.parameters()).device
+    operations = multiply_accumulates(network, space)
+    if not has_bfloat16(device) or batch_size * operations < _LEAST:
+        return None
+    count = max(1, min(batch_size, _PROBED // operations))
+    network = network.to(memory_format=torch.channels_last)
+    with kept_random_state():
+        images = torch.randn(count, space.channels, *space.size, device=device)
+    images = images.to(memory_format=torch.channels_last).requires_grad_(True)
+    wanted = [images, *(value for value in network.parameters() if value.requires_grad)]
+
+    def seconds(enabled: bool) -> float:
+        _wait(device)
+        started = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
+            loss = network(images).float().square().mean()
+        torch.autograd.grad(loss, wanted, allow_unused=True)
+        _wait(device)
+        return time.perf_counter() - started
+
+    for enabled in (False, True):
+        seconds(enabled)  # the first is slower: kernels are chosen, memory is asked for
+    began, least = time.perf_counter(), {False: float("inf"), True: float("inf")}
+    turns = 0
+    while turns < _PAIRS or time.perf_counter() - began < _SECONDS:
+        for enabled in least:
+            least[enabled] = min(least[enabled], seconds(enabled))
+        turns += 1
+        if least[True] > least[False]:
+            break
+    return least[False] / least[True]
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
