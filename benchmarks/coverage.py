@@ -17,8 +17,7 @@ from rich.progress import track
 from timm.models import _registry
 from torch import Tensor, nn
 
-import zerosum.players.backbones  # noqa: F401 (registers this project's networks, which are no family of timm's)
-from zerosum.players import Bits, InputSpace, calibrate, quantize
+from zerosum.players import Bits, InputSpace, calibrate, quantize, small_resnets, small_transformers  # noqa: F401 (known to timm, and no family of its)
 from zerosum.players.blocks import find_blocks
 from zerosum.players.quantization.precision import Layer
 

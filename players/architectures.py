@@ -9,12 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import timm
-from timm.models import get_pretrained_cfg
 from torch import nn
 
-from zerosum.players import small_resnets as small_resnets  # registers its networks with timm
-from zerosum.players import small_transformers as small_transformers  # likewise
+from zerosum.players.lazy import timm
 from zerosum.players.reasons import first_line, in_a_line
 
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
@@ -119,9 +116,11 @@ def check_timm_name(name: str) -> None:
     Raises:
         ValueError: it does not; the message has the nearest.
     """
+    from zerosum.players import small_resnets, small_transformers  # noqa: F401 (which timm knows from then on)
+
     if timm.is_model(name.split(".", 1)[0]) and not re.search(r"[:/\\]", name):
         try:
-            get_pretrained_cfg(name)
+            timm.models.get_pretrained_cfg(name)
         except RuntimeError as error:
             raise ValueError(f"backbone {name!r}: {first_line(error)}") from error
         return

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from timm.models import get_pretrained_cfg
 from torch import nn
 
 from zerosum.players.architectures import Architecture, check_timm_name, is_factory
 from zerosum.players.fitting import load_weights
+from zerosum.players.lazy import timm
 from zerosum.players.pretrained import pretrained, published
 from zerosum.players.spaces import InputSpace, check_space, input_space, say_space, says_space
 from zerosum.players.weights import check_file, checkpoint_file
@@ -120,7 +120,7 @@ def _of_timm(
 def _input_of_timm(name: str, args: Mapping[str, Any], asked: _Asked) -> dict[str, Any]:
     """The arguments that give a network of timm's, and its config, another input."""
     size, mean, std = asked
-    config = args.get("pretrained_cfg") or (found.to_dict() if (found := get_pretrained_cfg(name)) else {})
+    config = args.get("pretrained_cfg") or (found.to_dict() if (found := timm.models.get_pretrained_cfg(name)) else {})
     channels = size[0] if size is not None else config.get("input_size", (3,))[0]
     overlay = {"input_size": size, "mean": _for_each(channels, mean), "std": _for_each(channels, std)}
     overlay = {key: value for key, value in overlay.items() if value}

@@ -9,13 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
-from torchvision.transforms import Compose
 
-from zerosum.players.folders import MODES, ClassFolders, Transform, check_classes, to_mode
+from zerosum.players.lazy import timm, torchvision
 from zerosum.players.loaders import check_batches, is_named, named_data
+from zerosum.players.modes import MODES, Transform, to_mode
 from zerosum.players.probe import probe
 from zerosum.players.spaces import InputSpace, input_space, said_names
 
@@ -87,6 +86,8 @@ def load_data(
             batches than those above; a data set that cannot be had, or wants a package that is missing; or no ``space``
             and no timm config. While images are read: a file that is damaged, or not known.
     """
+    from zerosum.players.folders import ClassFolders, check_classes  # of torchvision's, which takes its time
+
     if not isinstance(source, str | Path):
         loader = source if isinstance(source, DataLoader) else _batches(source, batch_size, workers)
         check_batches(loader, network, space, "data")
@@ -110,6 +111,8 @@ def load_data(
 
 def class_names(loader: DataLoader[Any]) -> dict[int, str]:
     """What an image folder calls each label that it has images of; nothing for other data."""
+    from zerosum.players.folders import ClassFolders
+
     images = loader.dataset
     return {label: name for name, label in images.class_to_idx.items()} if isinstance(images, ClassFolders) else {}
 
@@ -141,7 +144,7 @@ def _batches(images: Dataset[Any] | list[Any], batch_size: int, workers: int = 0
 
 
 def evaluation_transform(network: nn.Module, space: InputSpace | None = None) -> Transform:
-    """timm's evaluation preprocessing for the network, of pictures of any kind (:func:`folders.to_mode`); those that
+    """timm's evaluation preprocessing for the network, of pictures of any kind (:func:`modes.to_mode`); those that
     have its size already are neither scaled nor cut.
 
     Args:
@@ -156,9 +159,13 @@ def evaluation_transform(network: nn.Module, space: InputSpace | None = None) ->
             f"an input of {channels} channels, {len(mean)} means and {len(std)} deviations: pictures have 1, 3 or 4, "
             "and one of each for every channel; of other data, give a loader of tensors"
         )
-    config = resolve_model_data_config(network) | {"input_size": (channels, *size), "mean": mean, "std": std}
-    cut, whole = (create_transform(**config | changes, is_training=False) for changes in ({}, {"crop_pct": 1.0}))
-    return Compose([partial(to_mode, mode=MODES[channels]), partial(_cut, size=size[::-1], cut=cut, whole=whole)])
+    config = timm.data.resolve_model_data_config(network) | {"input_size": (channels, *size), "mean": mean, "std": std}
+    cut, whole = (
+        timm.data.create_transform(**config | changes, is_training=False) for changes in ({}, {"crop_pct": 1.0})
+    )
+    return torchvision.transforms.Compose(
+        [partial(to_mode, mode=MODES[channels]), partial(_cut, size=size[::-1], cut=cut, whole=whole)]
+    )
 
 
 def _cut(picture: Image.Image, size: tuple[int, int], cut: Transform, whole: Transform) -> Tensor:

@@ -1,26 +1,19 @@
-"""Images in folders, one folder a class: which class each folder is of, and pictures of every kind as networks take
-them."""
+"""Images in folders, one folder a class: which class each folder is of."""
 
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 from timm.data import ImageNetInfo, infer_imagenet_subset
-from torch import Tensor
 from torchvision.datasets import DatasetFolder
 
+from zerosum.players.modes import Transform, to_mode
 from zerosum.players.reasons import first_line
-
-Transform = Callable[[Image.Image], Tensor]
-
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Pillow's mode of pictures for a network, by its channels."""
 
 _SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".webp", ".avif", ".bmp", ".dib", ".tif", ".tiff"),
@@ -165,32 +158,6 @@ def check_classes(source: str, found: int, expected: int) -> None:
     """
     if found > expected:
         raise ValueError(f"data {source}: {found} classes, and the network has {expected}")
-
-
-def to_mode(image: Image.Image, mode: str) -> Image.Image:
-    """A picture in another of Pillow's modes.
-
-    Alpha is left off where the mode has none, whatever colour lies under it, as torchvision and timm do, and is opaque
-    where the picture has none. Grey of 16 bits is scaled from 0…65535 to 0…255, of floats from 0…1.
-
-    Raises:
-        ValueError: no way from mode to mode is known, or it is not known which value is white.
-    """
-    if image.mode.startswith(("I", "F")):
-        image = _grey(image)
-    elif "transparency" in image.info:  # a colour, or one alpha for each of a palette's
-        image = image.convert("RGBA")
-    return image.convert(mode)
-
-
-def _grey(image: Image.Image) -> Image.Image:
-    """8-bit grey of what has more bits."""
-    values, white = np.asarray(image), 1 if image.mode == "F" else 2**16 - 1
-    low, high = values.min(), values.max()
-    eight_bits = image.mode == "I" and 0 < high < 2**8  # kept in 32
-    if not 0 <= low <= high <= white or eight_bits:
-        raise ValueError(f"grey values from {low} to {high}, and white should be {white}; save it with 8 or 16 bits")
-    return Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
 
 
 def _open(path: str, mode: str) -> Image.Image:

@@ -4,16 +4,16 @@ from collections import Counter
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from zerosum.players.backbones import InputSpace
+from zerosum.players.lazy import timm
 from zerosum.players.probe import evaluating
-from zerosum.players.quantization.precision import Layer
+from zerosum.players.quantization.precision import is_layer
 
-_PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, Conv2dSame)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, BatchNormAct2d)
+_PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _IMAGES = 2  # not one, or axes of one element would look like theirs
 
 
@@ -57,7 +57,7 @@ class Traced:
 
     def _is_plain(self, node: fx.Node) -> bool:
         layer = self.of(node)
-        if type(layer) not in _PLAIN or str(node.target) not in self._alone:
+        if type(layer) not in (*_PLAIN, timm.layers.Conv2dSame) or str(node.target) not in self._alone:
             return False
         return not isinstance(layer, nn.Linear) or len(node.meta.get("shape", ())) == 2
 
@@ -78,12 +78,12 @@ def only_reader(node: fx.Node) -> fx.Node | None:
 
 def is_norm(module: Any) -> bool:
     """Whether it is a BatchNorm layer with affine parameters and running statistics; timm's have an activation."""
-    return type(module) in _NORMS and module.affine and module.track_running_stats
+    return type(module) in (*_NORMS, timm.layers.BatchNormAct2d) and module.affine and module.track_running_stats
 
 
 def activation_of(norm: Any) -> nn.Module:
     """What a BatchNorm layer of timm's applies behind; nothing, of another."""
-    return norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity()
+    return norm.act if isinstance(norm, timm.layers.BatchNormAct2d) else nn.Identity()
 
 
 def grouped(weight: Tensor, layer: Any) -> Tensor:
@@ -94,7 +94,7 @@ def grouped(weight: Tensor, layer: Any) -> Tensor:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, Layer | _BatchNorm) or super().is_leaf_module(m, module_qualified_name)
+        return is_layer(m) or isinstance(m, _BatchNorm) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Shapes(fx.Interpreter):

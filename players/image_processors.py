@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import try_to_load_from_cache
 from torch import nn
 
+from zerosum.players.lazy import huggingface_hub
 from zerosum.players.spaces import InputSpace
 
 _FILE = "preprocessor_config.json"
@@ -33,7 +33,7 @@ def processed_space(network: nn.Module) -> InputSpace | None:
 
 def _cached(name: str) -> str | None:
     try:
-        found = try_to_load_from_cache(name, _FILE)
+        found = huggingface_hub.try_to_load_from_cache(name, _FILE)
     except ValueError:  # no name of a repository
         return None
     return found if isinstance(found, str) else None

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timm.data import create_dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision.datasets import ImageFolder
 
 from zerosum.players.backbones import InputSpace
-from zerosum.players.folders import Transform
+from zerosum.players.lazy import timm, torchvision
+from zerosum.players.modes import Transform
 from zerosum.players.probe import evaluating
 from zerosum.players.reasons import first_line
 
@@ -44,7 +43,7 @@ def named_data(source: str, root: str | Path | None, split: str, transform: Tran
     mode = "" if prefix.lower() != "tfds" else "L" if channels == 1 else "RGB"
     try:
         with redirect_stdout(io.StringIO()):  # advice on packages
-            found: Any = create_dataset(
+            found: Any = timm.data.create_dataset(
                 f"{prefix.lower()}/{name}",
                 root=None if root is None else str(Path(root).expanduser()) if "://" not in str(root) else str(root),
                 split=split,
@@ -53,7 +52,7 @@ def named_data(source: str, root: str | Path | None, split: str, transform: Tran
             )
     except Exception as error:  # each data set's own, and each library's
         raise ValueError(f"data {source} (root {root}, split {split}): {first_line(error)}") from error
-    if type(found) is ImageFolder:
+    if type(found) is torchvision.datasets.ImageFolder:
         raise ValueError(f"data {source}: give the folder itself, whose classes are then known by its folders' names")
     return found
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from zerosum.players.backbones import InputSpace
@@ -18,6 +17,8 @@ def draw_samples(path: str | Path, images: Tensor, labels: Tensor, predictions: 
 
     Above each: the label it was made for, and after an arrow what the network saw where it saw another.
     """
+    from matplotlib.figure import Figure  # takes its time
+
     mean, std = (torch.tensor(v).reshape(-1, 1, 1) for v in (space.mean, space.std))
     pixels = (images.detach().cpu() * std + mean).clamp(0, 1)
     columns = min(_COLUMNS, len(pixels))

@@ -5,12 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
-from huggingface_hub import constants, get_session, hf_hub_download, try_to_load_from_cache
-from timm.models import get_pretrained_cfg
 from torch import nn
 
 from zerosum.players.architectures import check_timm_name
+from zerosum.players.lazy import huggingface_hub, timm
 from zerosum.players.reasons import first_line
 from zerosum.players.weights import checkpoints_in
 
@@ -84,7 +82,7 @@ def pretrained(name: str, args: dict[str, Any]) -> nn.Module:
         ValueError: timm has none, or of another number of classes or channels.
         ConnectionError: neither cached nor to be had within some ten seconds.
     """
-    config = get_pretrained_cfg(name)
+    config = timm.models.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
         raise ValueError(
             f"backbone {name!r} has no pretrained weights in timm; give --weights PATH or --weights random"
@@ -144,7 +142,7 @@ def _from_hub(name: str, files: tuple[str, ...]) -> Path:
     reasons = []
     for file in files:
         try:
-            return Path(hf_hub_download(repository, file, revision=revision or None))
+            return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision or None))
         except Exception as error:  # requests' or httpx's, by version, or the hub's own
             reasons.append(f"{file}: {first_line(error)}")
     raise ConnectionError(f"backbone {name}: the hub did not give {'; '.join(reasons)}")
@@ -152,16 +150,16 @@ def _from_hub(name: str, files: tuple[str, ...]) -> Path:
 
 def _cached(repository: str, files: tuple[str, ...], revision: str = "") -> Path | None:
     """The first of the files that was fetched before."""
-    found = [try_to_load_from_cache(repository, file, revision=revision or None) for file in files]
+    found = [huggingface_hub.try_to_load_from_cache(repository, file, revision=revision or None) for file in files]
     return next((Path(file) for file in found if isinstance(file, str)), None)
 
 
 def _check_hub(name: str) -> None:
     """Ask once, briefly: timm's own download retries for minutes before it gives up."""
     try:
-        get_session().head(constants.ENDPOINT, timeout=_HUB_TIMEOUT)
+        huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=_HUB_TIMEOUT)
     except Exception as error:  # requests or httpx, by the version of huggingface_hub
         raise ConnectionError(
-            f"pretrained weights of {name!r}: no connection to {constants.ENDPOINT} "
+            f"pretrained weights of {name!r}: no connection to {huggingface_hub.constants.ENDPOINT} "
             f"({type(error).__name__}), and none cached; give --weights PATH or --weights random"
         ) from error

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from zerosum.players.blocks import Block
+from zerosum.players.mixing import mixed
 
 _LARGEST_HALF = torch.finfo(torch.float16).max
 _IN_MEMORY = 2**30  # bytes of a recording in float32; larger ones lie on the disk, in half precision
@@ -24,14 +25,14 @@ class Inputs(NamedTuple):
 
     def of(self, chosen: Tensor, like: Tensor) -> "Inputs":
         """Those of the images with these indices, on the device and with the dtype of ``like``."""
-        leaves = [_rows(leaf, chosen, like) if of_each else leaf for leaf, of_each in self._marked()]
+        leaves = [rows_of(leaf, chosen, like) if of_each else leaf for leaf, of_each in self._marked()]
         return self._replace(leaves=leaves)
 
     def mixed(self, others: "Inputs", share: float) -> "Inputs":
         """Elementwise those of ``others``, with probability ``share``."""
         pairs = zip(self._marked(), others.leaves, strict=True)
         leaves = [
-            torch.where(torch.rand_like(leaf) < share, other, leaf) if of_each and leaf.is_floating_point() else leaf
+            mixed(leaf, other, share) if of_each and leaf.is_floating_point() else leaf
             for (leaf, of_each), other in pairs
         ]
         return self._replace(leaves=leaves)
@@ -45,9 +46,22 @@ class Inputs(NamedTuple):
         return next(leaf for leaf, of_each in self._marked() if of_each)
 
 
-def _rows(leaf: Tensor, chosen: Tensor, like: Tensor) -> Tensor:
-    rows = leaf.index_select(0, chosen.to(leaf.device))
+def rows_of(recorded: Tensor, chosen: Tensor, like: Tensor) -> Tensor:
+    """The rows with these indices, laid out in memory as they were recorded, on the device and with the dtype of
+    ``like``."""
+    order = _order(recorded)  # index_select gives its dimensions as they come
+    rows = recorded.permute(order).index_select(0, chosen.to(recorded.device)).permute(_inverse(order))
     return rows.to(like.device, like.dtype if rows.is_floating_point() else None)
+
+
+def _order(rows: Tensor) -> list[int]:
+    """Dimensions as they lie in memory, that of the rows first."""
+    order = sorted(range(rows.ndim), key=rows.stride, reverse=True)
+    return order if order[:1] == [0] else list(range(rows.ndim))
+
+
+def _inverse(order: list[int]) -> list[int]:
+    return [order.index(axis) for axis in range(len(order))]
 
 
 def chained_inputs(output: Tensor) -> Inputs:
@@ -117,14 +131,11 @@ def _put(kept: dict[int, Tensor], place: int, rows: Tensor, start: int, count: i
 
 def _room(rows: Tensor, count: int) -> Tensor:
     """An empty tensor for as many rows, laid out in memory as these are."""
-    shape = (count, *rows.shape[1:])
-    order = sorted(range(rows.ndim), key=rows.stride, reverse=True)
-    if order[:1] != [0]:
-        order = list(range(rows.ndim))
+    shape, order = (count, *rows.shape[1:]), _order(rows)
     size = count * rows[0].numel()
     if size * 4 <= _IN_MEMORY or not rows.is_floating_point():
         flat = torch.empty(size, dtype=rows.dtype, device=rows.device)
     else:
         with tempfile.NamedTemporaryFile() as file:  # lives as long as the tensor
             flat = torch.from_file(file.name, shared=True, size=size, dtype=torch.float16)
-    return flat.reshape([shape[axis] for axis in order]).permute([order.index(axis) for axis in range(rows.ndim)])
+    return flat.reshape([shape[axis] for axis in order]).permute(_inverse(order))

@@ -4,8 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from timm.data import resolve_model_data_config
 from torch import nn
+
+from zerosum.players.lazy import timm
 
 _PIXELS = 0.45, 0.25  # mean and deviation in photographs, of pixels in 0 to 1
 _ABOUT = 2.5
@@ -36,7 +37,7 @@ def input_space(network: nn.Module) -> InputSpace:
             f"{type(network).__name__} does not say what input it takes (timm's pretrained_cfg); "
             "give space=InputSpace(…)"
         )
-    config = resolve_model_data_config(network)
+    config = timm.data.resolve_model_data_config(network)
     channels, height, width = config["input_size"]
     return InputSpace(channels, (height, width), tuple(config["mean"]), tuple(config["std"]))
 

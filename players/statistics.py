@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from einops import rearrange
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from zerosum.players.arguments import input_of
+from zerosum.players.lazy import timm
 
 _PATCHES = 64
 Moments = tuple[Tensor, Tensor]
@@ -150,7 +150,7 @@ class PatchTaps(Taps):
         self._tap(x[:, self._prefix :] if x.ndim == 3 else x)
 
     def _tap_norm(self, norm: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        channel_axis = 1 if isinstance(norm, nn.GroupNorm | LayerNorm2d) else -1
+        channel_axis = 1 if isinstance(norm, nn.GroupNorm | timm.layers.LayerNorm2d) else -1
         self._tap(input_of(norm, args, kwargs).movedim(channel_axis, -1))
 
     def _tap(self, x: Tensor) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 from safetensors.torch import load
-from timm.models import clean_state_dict
 from torch import Tensor
 
+from zerosum.players.lazy import timm
 from zerosum.players.reasons import first_line
 
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".th", ".bin", ".tar", ".ckpt")
@@ -128,11 +128,11 @@ def _parts(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def _unwrapped(path: Path, state: Mapping[str, Tensor], names: Collection[str]) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors by the names that they have in the network alone; and names of those that are not of it."""
-    state = clean_state_dict(state)
+    state = timm.models.clean_state_dict(state)
     plain = {name: state[name] for name in state if name in names or name.rpartition(".")[2] not in _COUNTERS}
     inside, left_out = plain, list[str]()
     while not any(name in inside for name in names):
-        parts = {prefix: clean_state_dict(part) for prefix, part in _parts(inside).items()}
+        parts = {prefix: timm.models.clean_state_dict(part) for prefix, part in _parts(inside).items()}
         fitting = [prefix for prefix, part in parts.items() if 2 * len(part.keys() & names) > len(names)]
         if len(fitting) > 1:
             raise ValueError(f"weights {path}: several networks ({listed(fitting)}); --weights-key takes one of them")

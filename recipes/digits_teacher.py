@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import timm
 import torch
 import torch.nn.functional as F
 from rich.table import Table
@@ -26,9 +25,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-import zerosum.players.backbones  # noqa: F401 (registers the networks)
 from zerosum import Game, Match, Player, Simultaneous
-from zerosum.players import accuracy, load_data, predict
+from zerosum.players import Architecture, accuracy, load_data, predict
 from zerosum.players.data import Digits, evaluation_transform
 from zerosum.ranks import alike, check_batch_size, share
 from zerosum.runs import Experiment, Options, Outcome
@@ -89,7 +87,7 @@ class ClassWeights(nn.Module):
 def recipe(config: Config) -> Experiment:
     """The network against a weighting of the classes."""
     device = config.torch_device
-    network = timm.create_model(config.network, pretrained=False).to(device)
+    network = Architecture("timm", config.network, {}).build().to(device)
     train = Digits("train", evaluation_transform(network))
     images = torch.stack([image for image, _ in train]).to(device)  # type: ignore[attr-defined]
     labels = torch.as_tensor(train.labels, device=device)

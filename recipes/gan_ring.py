@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from rich.table import Table
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -143,6 +142,8 @@ def points(game: Game[Play], config: Config) -> Tensor:
 
 def draw(path: Path, generated: Mapping[str, Tensor], real: Tensor) -> None:
     """Generated points of each, over real ones."""
+    from matplotlib.figure import Figure  # takes its time
+
     figure = Figure(figsize=(4 * len(generated), 4), layout="constrained")
     axes = figure.subplots(1, len(generated), squeeze=False)[0]
     for axis, (name, found) in zip(axes, generated.items(), strict=True):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
@@ -97,6 +96,8 @@ def draw(
     names: tuple[list[str], list[str]],
 ) -> None:
     """The payoffs as a map, and along its sides both strategies, as played and as the linear program has them."""
+    from matplotlib.figure import Figure  # takes its time
+
     figure = Figure(figsize=(9, 8), layout="constrained")
     (top, corner), (map_axis, side) = figure.subplots(2, 2, width_ratios=[3, 1], height_ratios=[1, 3])
     reach = max(abs(payoffs).max(), 1e-12)

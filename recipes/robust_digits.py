@@ -13,13 +13,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from rich import get_console
 from rich.progress import track
 from rich.table import Table
 from safetensors.torch import save_file
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer, RMSprop
 
@@ -92,6 +89,9 @@ def attack(classifier: nn.Module, images: Tensor, labels: Tensor, config: Config
 
 def recipe(config: Config) -> Experiment:
     """Adversarial and ordinary training, from the same start."""
+    from sklearn.datasets import load_digits  # takes its time
+    from sklearn.model_selection import train_test_split
+
     device = config.torch_device
     digits = load_digits()
     split = train_test_split(digits.images / 16, digits.target, test_size=0.3, random_state=0, stratify=digits.target)
@@ -150,6 +150,8 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 def draw(path: Path, images: Tensor, labels: Tensor, shown: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     """Held-out digits, and below them as attacked against each classifier, with what it takes them for."""
+    from matplotlib.figure import Figure  # takes its time
+
     columns = 12
     figure = Figure(figsize=(columns, 1.3 * (1 + len(shown))), layout="constrained")
     axes = figure.subplots(1 + len(shown), columns)

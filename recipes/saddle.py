@@ -8,13 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor, nn
@@ -108,6 +106,8 @@ def path(match: Match) -> NDArray[np.float64]:
 
 def draw(paths: Mapping[str, NDArray[np.float64]], config: Config, file: Path) -> None:
     """Each path over the game's vector field, and all distances to the saddle over the rounds."""
+    from matplotlib.figure import Figure  # takes its time
+
     columns = 4
     rows = -(-(len(paths) + 1) // columns)
     figure = Figure(figsize=(4 * columns, 4 * rows), layout="constrained")
@@ -128,7 +128,7 @@ def draw(paths: Mapping[str, NDArray[np.float64]], config: Config, file: Path) -
     figure.savefig(file, dpi=100)
 
 
-def draw_field(axis: Axes, game: str, reach: float) -> None:
+def draw_field(axis: Any, game: str, reach: float) -> None:
     """Arrows along which both players are drawn."""
     line = torch.linspace(-reach, reach, 15)
     x, y = (grid.clone().requires_grad_() for grid in torch.meshgrid(line, line, indexing="xy"))

@@ -10,7 +10,6 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import torch
-from timm.data import ImageNetInfo, resolve_model_data_config
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -18,6 +17,7 @@ from zerosum.players.architectures import Architecture
 from zerosum.players.export.onnx_graph import onnx_model
 from zerosum.players.export.program import trace
 from zerosum.players.export.targets import SMALL, Layout
+from zerosum.players.lazy import timm
 from zerosum.players.quantization import quantizable_layers
 from zerosum.players.quantization.precision import FULL_PRECISION
 from zerosum.players.storage import Description
@@ -93,7 +93,7 @@ def load_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, int]]:
 
 def describe_input(network: nn.Module, description: Description, published: bool = True) -> dict[str, str]:
     """The metadata of :func:`save_onnx`."""
-    config, space = resolve_model_data_config(network), description.space
+    config, space = timm.data.resolve_model_data_config(network), description.space
     found = {
         "backbone": description.architecture.name,
         "scheme": str(description.scheme),
@@ -111,7 +111,7 @@ def describe_input(network: nn.Module, description: Description, published: bool
 
 def _imagenet(network: nn.Module, architecture: Architecture) -> list[str]:
     """ImageNet's classes, of a network that timm knows by a name whose own weights know them, as their tag says."""
-    ids: list[str] = ImageNetInfo().label_names()
+    ids: list[str] = timm.data.ImageNetInfo().label_names()
     by_name = architecture.kind == "timm" and "pretrained_cfg" not in architecture.args
     config = getattr(network, "pretrained_cfg", None) or {}
     its_own = config.get("num_classes") == architecture.args.get("num_classes") == len(ids)

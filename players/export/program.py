@@ -4,7 +4,6 @@ import copy
 from typing import Any
 
 import torch
-from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind
@@ -12,6 +11,7 @@ from torch.fx import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from zerosum.players.lazy import timm
 from zerosum.players.quantization.integers import Integers, IntegerWeight, integers_of, keep_integers, round_to_grid
 from zerosum.players.quantization.layers import layer_bits, weight_quantizer
 from zerosum.players.quantization.precision import quantizable_layers
@@ -136,7 +136,7 @@ def fold(network: nn.Module, layer_name: str, batchnorm_name: str) -> None:
     """
     layer: Any = network.get_submodule(layer_name)
     batchnorm: Any = network.get_submodule(batchnorm_name)
-    if isinstance(batchnorm, BatchNormAct2d):
+    if isinstance(batchnorm, timm.layers.BatchNormAct2d):
         rest: nn.Module = nn.Sequential(batchnorm.drop, batchnorm.act)
     elif type(batchnorm).__module__.startswith("torch.") and isinstance(batchnorm, _BatchNorm):
         rest = nn.Identity()

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from zerosum.players.mixing import mixed
 from zerosum.players.quantization.layers import float_weight, weight_quantizer
 from zerosum.players.quantization.precision import FULL_PRECISION
 from zerosum.players.quantization.quantizers import ActivationQuantizer, WeightQuantizer
@@ -46,7 +47,7 @@ def dropping(module: nn.Module, share: float) -> Iterator[None]:
     """Inside, that share of activations enters layers in full precision, drawn anew each time (QDrop)."""
 
     def drop(quantizer: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
-        return torch.where(torch.rand_like(output) < share, args[0], output)
+        return mixed(output, args[0], share)
 
     quantizers = [part for part in module.modules() if isinstance(part, ActivationQuantizer)] if share else []
     handles = [quantizer.register_forward_hook(drop) for quantizer in quantizers]

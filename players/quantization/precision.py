@@ -4,15 +4,18 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeGuard
 
-from timm.layers import CondConv2d
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from zerosum.players.backbones import InputSpace
+from zerosum.players.lazy import timm
 from zerosum.players.quantization.attention import SeparateAttention, separated
 from zerosum.players.quantization.tracing import find_ends
+
+if TYPE_CHECKING:
+    from timm.layers import CondConv2d
 
 FULL_PRECISION = 32
 _MOST = 8, 16  # bits of weights and of activations
@@ -21,7 +24,7 @@ _OFFERED = 6  # layer names in a message
 
 
 _UNKNOWN = (nn.MultiheadAttention, nn.RNNBase, nn.RNNCellBase, nn.Bilinear)
-Layer: TypeAlias = _ConvNd | nn.Linear | CondConv2d
+Layer: TypeAlias = "_ConvNd | nn.Linear | CondConv2d"
 
 
 class Bits(NamedTuple):
@@ -59,6 +62,11 @@ class Bits(NamedTuple):
         return f"w{self.weight}a{self.activation}"
 
 
+def is_layer(module: nn.Module) -> TypeGuard[Layer]:
+    """Whether it is a convolution or a linear layer."""
+    return isinstance(module, _ConvNd | nn.Linear | timm.layers.CondConv2d)
+
+
 def quantizable_layers(network: nn.Module) -> dict[str, Layer]:
     """The convolutions and linear layers of a network, by name.
 
@@ -79,7 +87,7 @@ def quantizable_layers(network: nn.Module) -> dict[str, Layer]:
                 f"{name or 'the network'} is {what}, whose matrices cannot be quantized; "
                 "expected Conv and Linear layers in its place"
             )
-    layers = {name: module for name, module in network.named_modules() if isinstance(module, Layer)}
+    layers = {name: module for name, module in network.named_modules() if is_layer(module)}
     if not layers:
         raise ValueError(f"nothing to quantize: {type(network).__name__} has no Conv and no Linear layer")
     return layers

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from timm.layers import CondConv2d
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
+from zerosum.players.lazy import timm
 from zerosum.players.quantization.grids import Grid
 from zerosum.players.quantization.precision import FULL_PRECISION, Layer
 from zerosum.players.quantization.ranges import WAYS, ActivationRange, WeightRange
@@ -98,7 +98,7 @@ class Quantizer(nn.Module):
 
 def weight_shape(layer: Layer) -> torch.Size:
     """The shape of a layer's weight with its output channels on an axis: of a conditional convolution, all experts'."""
-    if isinstance(layer, CondConv2d):
+    if isinstance(layer, timm.layers.CondConv2d):
         return torch.Size((layer.num_experts * layer.out_channels, *layer.weight_shape[1:]))
     return layer.weight.shape
 

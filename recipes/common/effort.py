@@ -7,7 +7,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from zerosum import Game, Player, evaluate
 from zerosum.players import Bits, InputSpace
@@ -87,6 +86,8 @@ def plan_of(effort: Effort, network: nn.Module, space: InputSpace, bits: Bits) -
 
 def multiply_accumulates(network: nn.Module, space: InputSpace) -> int:
     """Of convolutions and matrix products, for one image; the same on every device."""
+    from torch.utils.flop_counter import FlopCounterMode  # takes its time, for it looks for Triton
+
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         probe(network, space)
     return max(1, counter.get_total_flops() // 2)

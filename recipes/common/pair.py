@@ -45,6 +45,9 @@ class Pair:
         self.space = space or players.input_space(network)
         self.architecture = architecture or Architecture.of(network)
         teacher = copy.deepcopy(players.separated(network)).eval().to(self.device)
+        for module in teacher.modules():  # autograd copies what an activation function is to overwrite
+            if getattr(module, "inplace", False) is True:
+                setattr(module, "inplace", False)  # noqa: B010 (a module's attributes have types)
         self.teacher = teacher.requires_grad_(False).to(memory_format=torch.channels_last)
         self.student = players.quantize(self.teacher, bits, self.scheme, space).requires_grad_(True)
         for copied in (self.teacher, self.student):

@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from zerosum.runs.inputs import expand
 
@@ -87,6 +86,8 @@ def _number(cell: str, line: int, delimiter: str) -> float:
 
 def exact_solution(payoffs: Array) -> tuple[float, Array, Array]:
     """Value and an optimal strategy of each player, by linear programming (von Neumann; Dantzig 1951)."""
+    from scipy.optimize import linprog  # takes its time
+
     scale = 2.0 ** (math.frexp(abs(payoffs).max())[1] - 1)  # the solver's tolerances are for numbers of about 1
     payoffs = payoffs / scale
 

@@ -15,7 +15,7 @@ from zerosum import Diverged, Game, Match, Player, Simultaneous
 from zerosum.players.blocks import Block, find_blocks
 from zerosum.players.moments import AlignedMoments
 from zerosum.players.quantization.learning import dropping, learning, rounded_weights, settle
-from zerosum.players.recording import Inputs, chained_inputs, record_inputs, record_output, run_block
+from zerosum.players.recording import Inputs, chained_inputs, record_inputs, record_output, rows_of, run_block
 from zerosum.randomness import kept_random_state, seed_all
 from zerosum.ranks import agreed, share
 from zerosum.recipes.common.pair import Pair
@@ -121,7 +121,7 @@ class Reconstruction:
             total = 0.0  # a batch at a time: a recording may be larger than the memory
             for chosen in torch.split(torch.arange(len(wanted)), _WIDEST):
                 found = run_block(student, block, inputs.of(chosen, like)).double()
-                total += (found - wanted[chosen.to(wanted.device)].to(found)).square().sum().item()
+                total += (found - rows_of(wanted, chosen, like)).square().sum().item()
             return total / wanted.numel() / variance
 
         def sample() -> Tensor:
@@ -133,7 +133,11 @@ class Reconstruction:
                 given = given.mixed(clean.of(chosen, like), self.dropped)
             with self._arithmetic():
                 found = run_block(student, block, given)
-            return Play(found.to(like), wanted[chosen.to(wanted.device)].to(like))
+            return Play(found.to(like), rows_of(wanted, chosen, like))
+
+        def error_of(play: Play) -> Tensor:
+            # Not mean or mse_loss: their gradients are laid out otherwise than activations, which slows BatchNorm down.
+            return (play.found - play.wanted).square().sum() / (play.found.numel() * variance)
 
         rounders = [quantizer for _, quantizer in rounded_weights(module)]
 
@@ -150,7 +154,7 @@ class Reconstruction:
             module,
             adam,
             "minimize",
-            surrogate=lambda play: (play.found - play.wanted).square().mean() / variance,
+            surrogate=error_of,
             terms={"undecided": undecided},
             schedule=CosineAnnealingLR(adam, self.steps),
         )

@@ -7,10 +7,10 @@ import torchvision
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-import zerosum.players.backbones  # noqa: F401 (registers the embedded networks)
 from zerosum.players import InputSpace, input_space, quantizable_layers
+from zerosum.players import small_resnets as small_resnets  # with timm
 from zerosum.players.blocks import find_blocks
-from zerosum.players.recording import chained_inputs, record_inputs, record_output, run_block
+from zerosum.players.recording import chained_inputs, record_inputs, record_output, rows_of, run_block
 
 SPACE = InputSpace(3, (16, 16), (0.5,) * 3, (0.5,) * 3)
 
@@ -204,3 +204,13 @@ def test_a_large_recording_lies_on_the_disk_in_half_precision(monkeypatch):
     given = inputs.of(torch.arange(6), images)
     assert given.first.dtype == torch.float32
     torch.testing.assert_close(output.float(), exact.clamp(-65504, 65504), rtol=3e-3, atol=3e-3)
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2, 3), (0, 2, 3, 1), (1, 0, 2, 3)])
+def test_rows_lie_in_memory_as_they_were_recorded(axes):
+    """Or convolutions would change the layout of what they are given, in every step."""
+    images = torch.randn([7, 5, 4, 3]).permute(axes).contiguous().permute([axes.index(axis) for axis in range(4)])
+    rows = rows_of(images, chosen := torch.tensor([6, 0, 6]), torch.empty(0, dtype=torch.float64))
+    assert torch.equal(rows, images[chosen].double())
+    if axes[0] == 0:
+        assert sorted(range(4), key=rows.stride) == sorted(range(4), key=images.stride)

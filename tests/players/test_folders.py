@@ -12,7 +12,8 @@ from torch import nn
 
 from zerosum.players import InputSpace, load_data
 from zerosum.players.data import class_names
-from zerosum.players.folders import UnreadableImage, labels_of, to_mode
+from zerosum.players.folders import UnreadableImage, labels_of
+from zerosum.players.modes import to_mode
 from zerosum.runs.run import main
 
 IDS = ImageNetInfo().label_names()

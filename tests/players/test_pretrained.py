@@ -123,7 +123,7 @@ def test_a_repository_is_taken_from_the_cache_without_asking(saved, tmp_path, mo
     network, folder = saved
     cached(folder, tmp_path / "hub")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("zerosum.players.pretrained.get_session", lambda: pytest.fail("the hub was asked"))
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: pytest.fail("the hub was asked"))
     loaded, architecture = find_backbone("hf-hub:someone/ants")
     assert same(loaded, network)
     assert input_space(loaded) == SPACE

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 STEP_SIZE = "step size"
 _PANELS = {  # of figures that belong side by side; any other has a panel to itself
@@ -79,7 +80,7 @@ def marks(lines: Sequence[dict[str, Any]]) -> list[Mark]:
     return found
 
 
-def draw_panel(axis: Axes, panel: Panel, marked: Sequence[Mark]) -> None:
+def draw_panel(axis: "Axes", panel: Panel, marked: Sequence[Mark]) -> None:
     """One panel, with dotted lines at what is marked."""
     for curve in panel.curves:
         (line,) = axis.plot(curve.rounds, curve.values, label=curve.label, linewidth=1.2, marker=_marker(curve))
@@ -97,6 +98,8 @@ def draw_panel(axis: Axes, panel: Panel, marked: Sequence[Mark]) -> None:
 
 def draw_game(lines: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw a journal's lines to a PNG file, a panel below the other."""
+    from matplotlib.figure import Figure  # takes its time
+
     found, marked = panels(lines), marks(lines)
     figure = Figure(figsize=(9, 2.75 * len(found)), layout="constrained")
     axes = figure.subplots(len(found), 1, sharex=True, squeeze=False)[:, 0]
