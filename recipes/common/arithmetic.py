@@ -38,9 +38,9 @@ def fast_precision(network: nn.Module, batch_size: int, console: Console) -> Pre
 
 
 def faster_in_bfloat16(network: nn.Module, space: InputSpace, batch_size: int) -> float | None:
-    """How many times as fast a network goes forward and backward as in float32: measured here and now, in turns, for a
-    second or three turns, or until it is slower. None where there are no instructions for it, or the network is too
-    small to gain by them."""
+    """How many times as fast a network, in eval mode, goes forward and backward as in float32: measured here and now,
+    in turns, for a second or three turns, or until it is slower. None where there are no instructions for it, or the
+    network is too small to gain by them."""
     device = next(network.parameters()).device
     operations = multiply_accumulates(network, space)
     if not has_bfloat16(device) or batch_size * operations < _LEAST:

@@ -56,9 +56,10 @@ def test_a_network_that_is_handed_in_is_tried_itself(tmp_path, monkeypatch, with
     monkeypatch.setattr(arithmetic, "faster_in_bfloat16", lambda network, *_: tried.append(network) or 2.0)
     given = network()
     few = {"rounds": 2, "warmup": 1, "calibration": 1, "block_steps": 1, "pool": 8}
-    result = quantize(given, "w4a4", input_size=(3, 32, 32), mean=0.5, std=0.5, data=None, progress=False, **few)
+    run = tmp_path / "run"
+    quantize(given, "w4a4", input_size=(3, 32, 32), mean=0.5, std=0.5, out=run, progress=False, **few)
     assert [type(module) for module in tried[0].modules()][1:] == [type(module) for module in given.modules()][1:]
-    assert precision_of(result.folder) == "bf16"
+    assert precision_of(run) == "bf16"
 
 
 def test_without_instructions_nothing_is_tried(monkeypatch):
@@ -67,7 +68,7 @@ def test_without_instructions_nothing_is_tried(monkeypatch):
 
 
 def test_a_trial_leaves_no_trace(with_instructions):
-    tried = network()
+    tried = network().eval()
     before, state = {name: value.clone() for name, value in tried.state_dict().items()}, torch.get_rng_state()
     assert arithmetic.faster_in_bfloat16(tried, SPACE, 16) > 0
     assert all(torch.equal(value, before[name]) for name, value in tried.state_dict().items())
