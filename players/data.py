@@ -140,7 +140,8 @@ def _batches(images: Dataset[Any] | list[Any], batch_size: int, workers: int = 0
     """In order. A loader draws a seed at each pass, even so: its own, or measuring would change the game."""
     if isinstance(images, IterableDataset):
         workers = 0  # each would read all of it
-    return DataLoader(images, batch_size, num_workers=workers, generator=torch.Generator())  # type: ignore[arg-type]  # a list serves too
+    pinned = torch.cuda.is_available()  # copied to the device while that computes
+    return DataLoader(images, batch_size, num_workers=workers, generator=torch.Generator(), pin_memory=pinned)  # type: ignore[arg-type]  # a list serves too
 
 
 def evaluation_transform(network: nn.Module, space: InputSpace | None = None) -> Transform:

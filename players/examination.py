@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from zerosum.players.data import class_names
 from zerosum.players.loaders import check_labels, drawn_alike, number_of_batches
+from zerosum.players.pace import Pace
 from zerosum.players.progress import progress
 
 Figures = dict[str, float]
@@ -54,18 +55,28 @@ def predict(
 
 @torch.no_grad()
 def _predict(
-    network: nn.Module, loader: DataLoader[tuple[Tensor, Tensor]], device: torch.device, title: str, share: Share
+    network: nn.Module,
+    loader: DataLoader[tuple[Tensor, Tensor]],
+    device: torch.device,
+    title: str,
+    share: Share,
+    tells: bool = False,
 ) -> tuple[Tensor, Tensor, int]:
-    """The same, and how many classes there are."""
+    """The same, and how many classes there are; ``tells`` how long it will take, as soon as that can be seen."""
     own: dict[int, Tensor] = {}
     labels, classes = [], 0
+    pace = Pace(number_of_batches(loader)) if tells else None
     with drawn_alike():
         for place, (images, batch_labels) in enumerate(progress(loader, title, number_of_batches(loader))):
+            if pace is not None:
+                pace.read()
             labels.append(batch_labels.cpu())
             if place % share.count == share.index:
-                logits = network(images.to(device))
+                logits = network(images.to(device, non_blocking=True))
                 classes = logits.shape[1]
                 own[place] = logits.topk(min(_RANKS, classes)).indices.cpu()
+            if pace is not None:
+                pace.seen()
     found, classes_of = zip(*share.gather((own, classes)), strict=True)
     ranked = {place: part for parts in found for place, part in parts.items()}
     return torch.cat([ranked[place] for place in range(len(labels))]), torch.cat(labels), max(classes_of)
@@ -114,7 +125,9 @@ class Examination:
         share: Share = ALL,
     ) -> None:
         self.student, self.loader, self.device, self.share = student, loader, device, share
-        ranked, labels, classes = _predict(teacher, loader, device, "measuring the full-precision network", share)
+        ranked, labels, classes = _predict(
+            teacher, loader, device, "measuring the full-precision network", share, tells=share.index == 0
+        )
         check_labels(labels, classes)
         self._teacher_classes, self._labels, self.images = ranked[:, 0], labels, len(labels)
         self._copy_classes: Tensor | None = None

@@ -23,6 +23,12 @@ def silent() -> Iterator[None]:
         _silent.reset(token)
 
 
+def note(text: str) -> None:
+    """Print a line, unless there is to be silence."""
+    if not _silent.get():
+        get_console().print(text, soft_wrap=True, markup=False, highlight=False)
+
+
 def progress(items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
     """The items, with a bar that goes away when they end; on a terminal only, and not beside another live display.
 

@@ -113,6 +113,28 @@ def test_the_long_description_leads_nowhere_that_is_not_there():
     assert all(link.startswith("https://") for link in links)
 
 
+HELP = """
+import io, sys
+from contextlib import redirect_stdout, suppress
+from zerosum.runs import recipe
+from zerosum.runs.command import main
+
+with redirect_stdout(io.StringIO()):
+    for name in recipe.installed():
+        with suppress(SystemExit):
+            main(["run", name, "--help"])
+print(*sys.modules)
+"""
+
+
+def test_help_imports_nothing_that_it_does_not_use():
+    """Which would take seconds; what is there belongs to torch, rich, tyro and pydantic."""
+    loaded = set(python(".", "-c", HELP).split())
+    slow = {"timm", "torchvision", "torch._dynamo", "matplotlib", "sklearn", "scipy", "huggingface_hub", "onnx"}
+    assert not loaded & slow
+    assert "zerosum.recipes.adasg" in loaded
+
+
 def test_recipes_and_results_are_found_by_entry_points():
     assert {"adasg", "saddle", "matrix_game"} <= set(recipe.installed())
     ours = [*metadata.entry_points(group="zerosum.recipes"), *metadata.entry_points(group="zerosum.results")]

@@ -1,0 +1,69 @@
+"""What workers are worth when a network is measured: ``python -m benchmarks.evaluation --data FOLDER``.
+
+The pictures of an image folder, repeated, are seen by a network with no workers and with some, in turns.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import tyro
+from rich.console import Console
+
+from zerosum.memory import keep_freed_memory
+from zerosum.players import load_backbone, load_data, predict
+from zerosum.players.progress import silent
+
+
+@dataclass(frozen=True)
+class Options:
+    """Print seconds of a pass over the images without workers and with them, in turns."""
+
+    data: Path
+    """An image folder, one folder a class."""
+    backbone: str = "mobilenetv3_small_050"
+    """The network, with random weights; a small one, so that reading bounds."""
+    images: int = 2000
+    """How many, by repetition."""
+    workers: int = 2
+    """Processes that read."""
+    turns: int = 3
+    """Passes of each."""
+
+
+def repeated(data: Path, images: int, folder: Path) -> None:
+    """Links to the pictures in ``data``, as often as there have to be for so many."""
+    found = sorted(path for path in data.glob("*/*") if path.is_file())
+    for number in range(images):
+        path = found[number % len(found)]
+        place = folder / path.parent.name / f"{number // len(found)}-{path.name}"
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(path.resolve())
+
+
+def main(options: Options) -> None:
+    """Print the table."""
+    keep_freed_memory()
+    console = Console(soft_wrap=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = load_backbone(options.backbone, "random", device=device)
+    found: dict[int, list[float]] = {0: [], options.workers: []}
+    with tempfile.TemporaryDirectory() as temporary, silent():
+        repeated(options.data, options.images, Path(temporary))
+        for _ in range(options.turns):
+            for workers, seconds in found.items():
+                loader = load_data(temporary, network, 64, workers=workers)
+                started = time.perf_counter()
+                seen, _ = predict(network, loader, device)
+                seconds.append(time.perf_counter() - started)
+                assert len(seen) == options.images
+    console.print("| workers | images | seconds, least to most | times as fast |\n|---|---|---|---|")
+    for workers, seconds in found.items():
+        times = min(found[0]) / min(seconds)
+        console.print(f"| {workers} | {options.images} | {min(seconds):.1f} to {max(seconds):.1f} | {times:.2f} |")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))
