@@ -22,8 +22,7 @@ def draw(folder: Path, path: Path) -> None:
     """Draw the run in ``folder`` to a PNG file."""
     figure = Figure(figsize=(13, 7), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.05, 1))
-    command = shlex.split(run_folder.read_config(folder)["command"])
-    figure.suptitle(" ".join(Path(word).name for word in command), family="monospace", fontsize=10)
+    figure.suptitle(command(folder), family="monospace", fontsize=10)
 
     samples, table = left.subplots(2, 1, height_ratios=(2.4, 1))
     pictures = drawn(folder)
@@ -46,7 +45,16 @@ def draw(folder: Path, path: Path) -> None:
     for axis, name in zip(axes, _PANELS, strict=True):
         draw_panel(axis, shown[name], marks(lines))
     axes[-1].set_xlabel("round")
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=90, pil_kwargs={"optimize": True})
+
+
+def command(folder: Path) -> str:
+    """The run's, files by their names alone, without where it was kept."""
+    words = [Path(word).name for word in shlex.split(run_folder.read_config(folder)["command"])]
+    if "--out" in words:
+        place = words.index("--out")
+        del words[place : place + 2]
+    return " ".join(words)
 
 
 def main(arguments: list[str]) -> None:
