@@ -20,6 +20,7 @@ _BOTH_ENDS = [(share, share) for share in _SHARES]
 _EITHER_END = _BOTH_ENDS + [(1.0, share) for share in _SHARES] + [(share, 1.0) for share in _SHARES]
 _SAMPLES = 2**14
 _MANY, _OF_MANY = 2**20, 2**10
+_AT_ONCE = 2**17  # values rounded together, which a core's cache holds
 _MOMENTUM = 0.9
 
 
@@ -58,14 +59,15 @@ def mse(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
     low, high = minmax(x, bits, symmetric)
     if x.numel() > _MANY and x.shape[1] > _OF_MANY:
         x = x[:, torch.randperm(x.shape[1], generator=torch.Generator().manual_seed(0))[:_OF_MANY].to(x.device)]
-    best_low, best_high, least = low, high, torch.full_like(low, torch.inf)
-    for low_share, high_share in _BOTH_ENDS if symmetric else _EITHER_END:
-        cut_low, cut_high = low_share * low, high_share * high
-        error = (Grid.over(cut_low, cut_high, bits, symmetric).round(x, 0) - x).square().mean(dim=1)
-        better = error < least
-        best_low, best_high = torch.where(better, cut_low, best_low), torch.where(better, cut_high, best_high)
-        least = torch.where(better, error, least)
-    return best_low, best_high
+    shares = torch.tensor(_BOTH_ENDS if symmetric else _EITHER_END, device=x.device)
+    lows, highs = (shares[:, end, None] * value.float() for end, value in enumerate((low, high)))  # (cuts, rows)
+    grid, errors = Grid.over(lows, highs, bits, symmetric), []
+    for scale, zero_point in zip(*(each.split(max(1, _AT_ONCE // x.numel())) for each in grid[:2]), strict=True):
+        scale, zero_point = scale[:, :, None], zero_point[:, :, None]
+        levels = (x.float() * scale.reciprocal()).round_().clamp_(-zero_point, 2**bits - 1 - zero_point)
+        errors.append(levels.mul_(scale).sub_(x).square_().sum(dim=2))
+    best = torch.cat(errors).argmin(dim=0, keepdim=True)
+    return lows.gather(0, best)[0].to(x.dtype), highs.gather(0, best)[0].to(x.dtype)
 
 
 def sample(x: Tensor) -> Tensor:
