@@ -21,7 +21,9 @@ LAYOUTS = {
     dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
 )
 def test_each_element_is_one_of_the_two_and_each_has_its_gradient(shape, share, layout, dtype):
-    values, others = (LAYOUTS[layout](torch.randn(shape)).to(dtype).requires_grad_() for _ in range(2))
+    values, others = (  # which differ everywhere
+        LAYOUTS[layout](sign * (1 + torch.rand(shape))).to(dtype).requires_grad_() for sign in (1, -1)
+    )
     found = mixed(values, others, share)
     assert found.dtype == dtype
     assert ((found == values) | (found == others)).all()
