@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from zerosum.players import Bits, InputSpace, calibrate, quantize, small_resnets, small_transformers  # noqa: F401 (known to timm, and no family of its)
 from zerosum.players.blocks import find_blocks
-from zerosum.players.quantization.precision import Layer
+from zerosum.players.quantization.precision import is_layer
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "coverage.md"
 SIZES = (64, 128)
@@ -93,7 +93,7 @@ def check(family: str, name: str) -> Row:
     blocks, left_out = find_blocks(network, space)
     single = sum(len(block.layers) == 1 for block in blocks)
     division = f"{len(blocks)} ({single})" + (f", without {', '.join(left_out)}" if left_out else "")
-    layers = {n: m for n, m in quantized.named_modules() if isinstance(m, Layer)}
+    layers = {n: m for n, m in quantized.named_modules() if is_layer(m)}
     reasons = {
         "input not quantized": [n for n, m in layers.items() if not m.input_quantizer.observed],
         "no gradient": [n for n, m in layers.items() if m.parametrizations.weight.original.grad is None],

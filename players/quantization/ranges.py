@@ -62,7 +62,7 @@ def mse(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
     shares = torch.tensor(_BOTH_ENDS if symmetric else _EITHER_END, device=x.device)
     lows, highs = (shares[:, end, None] * value.float() for end, value in enumerate((low, high)))  # (cuts, rows)
     grid, errors = Grid.over(lows, highs, bits, symmetric), []
-    for scale, zero_point in zip(*(each.split(max(1, _AT_ONCE // x.numel())) for each in grid[:2]), strict=True):
+    for scale, zero_point in zip(*(torch.split(each, max(1, _AT_ONCE // x.numel())) for each in grid[:2]), strict=True):
         scale, zero_point = scale[:, :, None], zero_point[:, :, None]
         levels = (x.float() * scale.reciprocal()).round_().clamp_(-zero_point, 2**bits - 1 - zero_point)
         errors.append(levels.mul_(scale).sub_(x).square_().sum(dim=2))

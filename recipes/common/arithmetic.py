@@ -1,6 +1,7 @@
 """Whether networks compute in bfloat16 or in float32 while they play, where the user leaves that to the machine."""
 
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -24,11 +25,13 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether the device has instructions for it: AVX512-BF16 (or AMX), or CUDA's from compute capability 8.0 on."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported()
+    asked: Callable[[], bool] = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)  # private as yet
+    return asked()
 
 
 def fast_precision(network: nn.Module, batch_size: int, console: Console) -> Precision:
-    """The one that a network says it is fast in, on the device that it is on; said on the ``console`` after a trial."""
+    """The one that a network, which says what it takes, is fast in where it is; said on the ``console`` after a
+    trial."""
     times = faster_in_bfloat16(network, input_space(network), batch_size)
     if times is None:
         return "fp32"

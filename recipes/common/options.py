@@ -126,9 +126,8 @@ class DataFreeOptions(Options):
     """Rounds from one measurement on the data to the next. Default: an eighth of all; a half for a
     quick run, a sixteenth for a thorough one."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """What the networks compute in while they play and their blocks are reconstructed; grids, losses and optimizers
-    stay in fp32, and so does measuring. auto: bf16 where the CPU or GPU has instructions for it and a trial of a second
-    shows that the network gains; config.json says which it was."""
+    """What networks compute in while they play and their blocks learn; grids, losses, optimizers and measuring stay in
+    fp32. auto: bf16 where the device has instructions for it and the network gains by them on a trial of a second."""
     compile: bool = False
     """Let torch.compile (which needs a C++ compiler) fuse the generator and the full-precision network. It takes one or
     two minutes, and then saves 5 to 10 % of each round (docs/performance.md)."""
@@ -175,10 +174,11 @@ class DataFreeOptions(Options):
         return TARGETS[self.target].scheme(8)
 
     def settled(self: Chosen, console: Console, *given: Any) -> Chosen:
-        """With the precision that the network, by name or handed in, is fast in on this machine."""
+        """With the precision that the network, by name or handed in, is fast in on the first rank's machine."""
         if self.precision != "auto":
             return self
-        return dataclasses.replace(self, precision=ranks.from_first(lambda: self._fast(console, *given)))
+        own: Precision = self._fast(console, *given) if ranks.index() == 0 else "fp32"
+        return dataclasses.replace(self, precision=ranks.gathered(own)[0])
 
     def _fast(self, console: Console, subject: Subject | None = None) -> Precision:
         if self.rounds == 0 or not has_bfloat16(self.torch_device):
