@@ -18,6 +18,7 @@ from zerosum.memory import keep_freed_memory
 from zerosum.players import calibrate
 from zerosum.randomness import seed_all
 from zerosum.recipes import adasg
+from zerosum.recipes.common.arithmetic import computing_in
 from zerosum.recipes.common.pair import pair_of
 from zerosum.recipes.common.reconstruction import Reconstruction
 
@@ -71,7 +72,7 @@ def measure(name: str, options: Options) -> tuple[float, Counter[str]]:
         options.steps,
         16,
         dropped,
-        lambda: torch.autocast(pair.device.type, torch.bfloat16, enabled=options.precision == "bf16"),
+        lambda: computing_in(options.precision, pair.device),
     )
     sgd = torch.optim.SGD(pair.student.parameters(), 0.0)
     player = Player("quantized network", pair.student, sgd, "minimize", surrogate=lambda play: play.sum())

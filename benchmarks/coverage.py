@@ -17,7 +17,9 @@ from rich.progress import track
 from timm.models import _registry
 from torch import Tensor, nn
 
-from zerosum.players import Bits, InputSpace, calibrate, quantize, small_resnets, small_transformers  # noqa: F401 (known to timm, and no family of its)
+from zerosum.players import Bits, InputSpace, calibrate, quantize
+from zerosum.players import small_resnets as small_resnets  # known to timm from now on, and no family of its
+from zerosum.players import small_transformers as small_transformers  # likewise
 from zerosum.players.blocks import find_blocks
 from zerosum.players.quantization.precision import is_layer
 

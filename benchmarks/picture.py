@@ -2,7 +2,7 @@
 generator came to, the accuracy, and the curves of a finished run that measured."""
 
 import json
-import shlex
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from matplotlib.image import imread
 from zerosum.players.sections import sections
 from zerosum.runs import run_folder
 from zerosum.runs.curves import draw_panel, marks, panels
+from zerosum.runs.hub import without_paths
 from zerosum.runs.watchers.journal import read as read_journal
 from zerosum.runs.watchers.pictures import drawn
 
@@ -22,7 +23,8 @@ def draw(folder: Path, path: Path) -> None:
     """Draw the run in ``folder`` to a PNG file."""
     figure = Figure(figsize=(13, 7), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1.05, 1))
-    figure.suptitle(command(folder), family="monospace", fontsize=10)
+    shown = re.sub(r" --out \S+", "", without_paths(run_folder.read_config(folder)))  # wherever it was kept
+    figure.suptitle(shown, family="monospace", fontsize=10)
 
     samples, table = left.subplots(2, 1, height_ratios=(2.4, 1))
     pictures = drawn(folder)
@@ -40,21 +42,12 @@ def draw(folder: Path, path: Path) -> None:
         axis.axis("off")
 
     lines = read_journal(folder / run_folder.METRICS)
-    shown = {panel.title: panel for panel in panels(lines)}
+    found = {panel.title: panel for panel in panels(lines)}
     axes = right.subplots(len(_PANELS), 1, sharex=True)
     for axis, name in zip(axes, _PANELS, strict=True):
-        draw_panel(axis, shown[name], marks(lines))
+        draw_panel(axis, found[name], marks(lines))
     axes[-1].set_xlabel("round")
     figure.savefig(path, dpi=90, pil_kwargs={"optimize": True})
-
-
-def command(folder: Path) -> str:
-    """The run's, files by their names alone, without where it was kept."""
-    words = [Path(word).name for word in shlex.split(run_folder.read_config(folder)["command"])]
-    if "--out" in words:
-        place = words.index("--out")
-        del words[place : place + 2]
-    return " ".join(words)
 
 
 def main(arguments: list[str]) -> None:

@@ -65,18 +65,17 @@ def _predict(
     """The same, and how many classes there are; ``tells`` how long it will take, as soon as that can be seen."""
     own: dict[int, Tensor] = {}
     labels, classes = [], 0
-    pace = Pace(number_of_batches(loader)) if tells else None
+    batches = number_of_batches(loader)
+    pace = Pace(batches if tells else None)
     with drawn_alike():
-        for place, (images, batch_labels) in enumerate(progress(loader, title, number_of_batches(loader))):
-            if pace is not None:
-                pace.read()
+        for place, (images, batch_labels) in enumerate(progress(loader, title, batches)):
+            pace.read()
             labels.append(batch_labels.cpu())
             if place % share.count == share.index:
                 logits = network(images.to(device, non_blocking=True))
                 classes = logits.shape[1]
                 own[place] = logits.topk(min(_RANKS, classes)).indices.cpu()
-            if pace is not None:
-                pace.seen()
+            pace.seen()
     found, classes_of = zip(*share.gather((own, classes)), strict=True)
     ranked = {place: part for parts in found for place, part in parts.items()}
     return torch.cat([ranked[place] for place in range(len(labels))]), torch.cat(labels), max(classes_of)

@@ -10,7 +10,7 @@ from torch import nn
 
 from zerosum.players import InputSpace, input_space
 from zerosum.randomness import kept_random_state
-from zerosum.recipes.common.effort import multiply_accumulates
+from zerosum.recipes.common.effort import multiply_accumulates, wait_for_device
 
 _LEAST = 10**8  # multiply-accumulates of a batch; below, calls cost more than what they compute
 _PROBED = 10**9  # of the batch that is tried
@@ -19,6 +19,11 @@ _PAIRS = 3  # at least
 _WORTH_IT = 1.2  # times as fast; of less, too little is left in a whole run
 
 Precision = Literal["fp32", "bf16"]
+
+
+def computing_in(precision: str, device: torch.device) -> torch.autocast:
+    """Inside, networks compute in bfloat16 where ``precision`` is ``"bf16"``, and else in what they are."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -55,28 +60,24 @@ def faster_in_bfloat16(network: nn.Module, space: InputSpace, batch_size: int) -
     images = images.to(memory_format=torch.channels_last).requires_grad_(True)
     wanted = [images, *(value for value in network.parameters() if value.requires_grad)]
 
-    def seconds(enabled: bool) -> float:
-        _wait(device)
+    def seconds(precision: Precision) -> float:
+        wait_for_device()
         started = time.perf_counter()
-        with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
+        with computing_in(precision, device):
             loss = network(images).float().square().mean()
         torch.autograd.grad(loss, wanted, allow_unused=True)
-        _wait(device)
+        wait_for_device()
         return time.perf_counter() - started
 
-    for enabled in (False, True):
-        seconds(enabled)  # the first is slower: kernels are chosen, memory is asked for
-    began, least = time.perf_counter(), {False: float("inf"), True: float("inf")}
+    least: dict[Precision, float] = {"fp32": float("inf"), "bf16": float("inf")}
+    for precision in least:
+        seconds(precision)  # the first is slower: kernels are chosen, memory is asked for
+    began = time.perf_counter()
     turns = 0
     while turns < _PAIRS or time.perf_counter() - began < _SECONDS:
-        for enabled in least:
-            least[enabled] = min(least[enabled], seconds(enabled))
+        for precision in least:
+            least[precision] = min(least[precision], seconds(precision))
         turns += 1
-        if least[True] > least[False]:
+        if least["bf16"] > least["fp32"]:
             break
-    return least[False] / least[True]
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return least["fp32"] / least["bf16"]

@@ -96,14 +96,15 @@ def multiply_accumulates(network: nn.Module, space: InputSpace) -> int:
 def seconds_of(game: Game[Any], movers: Sequence[Player]) -> float:
     """A round in which these players move, as it takes now, the second time; leaves no trace."""
     for _ in range(2):
-        _wait()
+        wait_for_device()
         started = time.perf_counter()
         with game.keeping_buffers(), kept_random_state():
             evaluate(game, movers, game.sample())
-    _wait()
+    wait_for_device()
     return time.perf_counter() - started
 
 
-def _wait() -> None:
+def wait_for_device() -> None:
+    """Until CUDA, where there is one, has done what it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

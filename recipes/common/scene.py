@@ -18,6 +18,7 @@ from zerosum.players.features import BlockTaps, modules_of
 from zerosum.players.leaves import dead_leaves
 from zerosum.players.moments import AlignedMoments
 from zerosum.players.probe import probe
+from zerosum.recipes.common.arithmetic import computing_in
 from zerosum.recipes.common.held_out import HeldOut
 from zerosum.recipes.common.options import DataFreeOptions
 from zerosum.recipes.common.pair import Pair
@@ -241,7 +242,7 @@ class Scene:
 
     def arithmetic(self) -> torch.autocast:
         """In which networks compute while they play."""
-        return torch.autocast(self.pair.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+        return computing_in(self.config.precision, self.pair.device)
 
 
 def _wide(values: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def write_repository(folder: Path, destination: Path, repository: str) -> None:
     run_folder.write_json(destination / run_folder.CONFIG, made)
     (destination / _PICTURES).mkdir()
     text = "\n\n".join([*_of_the_result(kind, folder, destination), *_of_the_game(folder, destination)])
-    opening = _OPENING.format(repository=repository, command=_without_paths(config))
+    opening = _OPENING.format(repository=repository, command=without_paths(config))
     data = kind.card(folder, repository.rpartition("/")[2])
     card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {repository.rpartition('/')[2]}\n\n{opening}\n\n{text}\n")
     (destination / CARD).write_text(str(card), encoding="utf-8")
@@ -113,7 +113,7 @@ def _asking(what: str) -> Iterator[None]:
         raise ConnectionError(f"{what}: the Hub did not answer as expected ({first})") from error
 
 
-def _without_paths(config: Mapping[str, Any]) -> str:
+def without_paths(config: Mapping[str, Any]) -> str:
     """The run's command, files and folders by their names alone."""
     files = {flag(name) for name in (*config["inputs"], "out", "resume")}
     words = shlex.split(config["command"])
