@@ -1,6 +1,8 @@
 """Images that nobody had to take: leaves that fell on one another, each of a colour and a texture of its own."""
 
+import itertools
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from zerosum.players.backbones import InputSpace
 
 _LEAVES = 150  # in an image, on average
 _TEXTURES = 4
+_TILE = 64  # pixels: of a larger part of an image, few leaves lie on most
 
 
 def dead_leaves(count: int, space: InputSpace) -> Tensor:
@@ -26,50 +29,82 @@ def dead_leaves(count: int, space: InputSpace) -> Tensor:
 
 def _image(space: InputSpace) -> Tensor:
     channels, (height, width) = space.channels, space.size
-    leaves = int(_LEAVES / 0.6 * (0.1 + torch.rand(()).item()))
+    count = int(_LEAVES / 0.6 * (0.1 + torch.rand(()).item()))
     least, most = max(1.0, min(height, width) / 56), min(height, width) / 2.2
-    radii = (least**-2 - torch.rand(leaves) * (least**-2 - most**-2)).rsqrt()
+    radii = (least**-2 - torch.rand(count) * (least**-2 - most**-2)).rsqrt()
     if torch.rand(()) < 0.5:  # the small ones on top
         radii = radii.sort(descending=True).values
     palette = _colours(6, channels)
     textures = torch.cat(
         [_texture(_TEXTURES, channels, space.size), 2 * _texture(_TEXTURES, 1, space.size).expand(-1, channels, -1, -1)]
     )
-    image = _colours(1, channels)[0, :, None, None] + 0.15 * torch.rand(()) * textures[0]
-    places = torch.rand(leaves, 2) * torch.tensor([width, height])
-    turns = torch.rand(leaves) * math.pi
-    stretches = (torch.randn(leaves) / 2).exp()
-    forms = torch.randint(3, (leaves,)).tolist()
-    colours = palette[torch.randint(len(palette), (leaves,))] + 0.05 * torch.randn(leaves, channels)
-    chosen = torch.randint(len(textures), (leaves,)).tolist()
-    strengths = (0.25 * torch.rand(leaves).square()).tolist()
-    gradients = (0.15 * torch.randn(leaves)).tolist()
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)[None]
-    for leaf, ((x, y), radius, turn, stretch) in enumerate(
-        zip(places.tolist(), radii.tolist(), turns.tolist(), stretches.tolist(), strict=True)
-    ):
-        reach = 1.5 * radius * max(stretch, 1 / stretch)
-        top, left = max(0, int(y - reach)), max(0, int(x - reach))
-        part = (slice(top, int(y + reach) + 1), slice(left, int(x + reach) + 1))
-        across, down = columns[:, part[1]] - x, rows[part[0]] - y
-        along = (math.cos(turn) * across + math.sin(turn) * down) / stretch
-        aside = (math.cos(turn) * down - math.sin(turn) * across) * stretch
-        cover = ((radius - _distance(forms[leaf], along, aside)) + 0.5).clamp(0, 1)
-        texture = strengths[leaf] * textures[chosen[leaf]][(slice(None), *part)]
-        fill = colours[leaf][:, None, None] + texture + gradients[leaf] * along / radius
-        under = image[(slice(None), *part)]
-        under.lerp_(fill.expand_as(under), cover)
+    ground = _colours(1, channels)[0, :, None, None] + 0.15 * torch.rand(()) * textures[0]
+    leaves = _Leaves.fallen(radii, space, palette, len(textures))
+    image = torch.empty_like(ground)
+    for top, left in itertools.product(range(0, height, _TILE), range(0, width, _TILE)):
+        part = (slice(None), slice(top, top + _TILE), slice(left, left + _TILE))
+        image[part] = leaves.on(ground[part], textures[(slice(None), *part)], top, left)
     mean, std = (torch.tensor(values)[:, None, None] for values in (space.mean, space.std))
     return (image.clamp(0, 1) - mean) / std
 
 
-def _distance(form: int, along: Tensor, aside: Tensor) -> Tensor:
+class _Leaves(NamedTuple):
+    """(leaves,) of each, the uppermost first; lengths in pixels."""
+
+    x: Tensor
+    y: Tensor
+    radius: Tensor
+    turn: Tensor
+    stretch: Tensor
+    form: Tensor
+    colour: Tensor  # (leaves, channels)
+    texture: Tensor
+    strength: Tensor
+    gradient: Tensor
+
+    @classmethod
+    def fallen(cls, radii: Tensor, space: InputSpace, palette: Tensor, textures: int) -> "_Leaves":
+        """Leaves of these radii, the first of which fell first."""
+        count = len(radii)
+        places = torch.rand(count, 2) * torch.tensor(space.size[::-1])
+        turns = torch.rand(count) * math.pi
+        stretches = (torch.randn(count) / 2).exp()
+        forms = torch.randint(3, (count,))
+        colours = palette[torch.randint(len(palette), (count,))] + 0.05 * torch.randn(count, palette.shape[1])
+        chosen = torch.randint(textures, (count,))
+        strengths = 0.25 * torch.rand(count).square()
+        gradients = 0.15 * torch.randn(count)
+        drawn = (*places.unbind(1), radii, turns, stretches, forms, colours, chosen, strengths, gradients)
+        return cls(*(values.flip(0) for values in drawn))
+
+    def on(self, ground: Tensor, textures: Tensor, top: int, left: int) -> Tensor:
+        """A part of an image, (channels, height, width), from this row and column on, that lay bare before; of the
+        textures, (textures, channels, height, width), the same part."""
+        rows = torch.arange(top, top + ground.shape[1])[:, None]
+        columns = torch.arange(left, left + ground.shape[2])[None]
+        reach = 1.5 * self.radius * torch.maximum(self.stretch, 1 / self.stretch)
+        beside = (self.x + reach < columns[0, 0]) | (self.x - reach > columns[0, -1])
+        beyond = (self.y + reach < rows[0, 0]) | (self.y - reach > rows[-1, 0])
+        near = _Leaves(*(values[~(beside | beyond)] for values in self))
+        x, y, radius, turn, stretch, form = (values[:, None, None] for values in near[:6])
+        across, down = columns - x, rows - y
+        along = (turn.cos() * across + turn.sin() * down) / stretch
+        aside = (turn.cos() * down - turn.sin() * across) * stretch
+        cover = (radius - _distance(form, along, aside) + 0.5).clamp_(0, 1)
+        light = torch.cat([torch.ones(1, *cover.shape[1:]), 1 - cover]).cumprod(0)  # that comes through to each
+        seen = cover * light[:-1]
+        tinted = torch.zeros(len(textures), *cover.shape[1:])
+        tinted.index_add_(0, near.texture, seen * near.strength[:, None, None])
+        shade = (seen * along * (near.gradient / near.radius)[:, None, None]).sum(0)
+        fill = torch.einsum("lhw,lc->chw", seen, near.colour) + torch.einsum("thw,tchw->chw", tinted, textures)
+        return light[-1] * ground + fill + shade
+
+
+def _distance(form: Tensor, along: Tensor, aside: Tensor) -> Tensor:
     """From a leaf's centre, in the norm whose ball the leaf is."""
-    if form == 0:
-        return torch.hypot(along, aside)
-    if form == 1:
-        return 1.2 * torch.maximum(along.abs(), aside.abs())
-    return along.abs() + aside.abs()
+    along, aside = along.abs(), aside.abs()
+    straight = torch.where(form == 1, 1.2 * torch.maximum(along, aside), along + aside)
+    return torch.where(form == 0, torch.hypot(along, aside), straight)
 
 
 def _colours(count: int, channels: int) -> Tensor:
@@ -84,4 +119,4 @@ def _texture(count: int, channels: int, size: tuple[int, int]) -> Tensor:
     frequency = torch.hypot(rows, columns).clamp(min=1 / max(size))
     noise = torch.fft.irfft2(torch.fft.rfft2(torch.randn(count, channels, *size)) / frequency, s=size)
     noise = noise - noise.mean((2, 3), keepdim=True)
-    return noise / noise.std((2, 3), keepdim=True).clamp(min=1e-6)
+    return noise / noise.square().mean((2, 3), keepdim=True).sqrt().clamp(min=1e-6)
