@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from zerosum.players.lazy import timm, torchvision
 from zerosum.players.loaders import check_batches, is_named, named_data
+from zerosum.players.memory import spare_memory
 from zerosum.players.modes import MODES, Transform, to_mode
 from zerosum.players.probe import probe
 from zerosum.players.spaces import InputSpace, input_space, said_names
@@ -200,5 +201,4 @@ def batch_that_fits(network: nn.Module, most: int = 128, space: InputSpace | Non
     finally:
         for handle in handles:
             handle.remove()
-    memory = torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else 2**30
-    return max(1, min(most, memory // (4 * largest)))
+    return max(1, min(most, spare_memory(device) // (4 * largest)))

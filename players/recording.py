@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from zerosum.players.blocks import Block
+from zerosum.players.memory import spare_memory
 from zerosum.players.mixing import mixed
 
 _LARGEST_HALF = torch.finfo(torch.float16).max
-_IN_MEMORY = 2**30  # bytes of a recording in float32; larger ones lie on the disk, in half precision
 
 
 class Inputs(NamedTuple):
@@ -133,9 +133,9 @@ def _room(rows: Tensor, count: int) -> Tensor:
     """An empty tensor for as many rows, laid out in memory as these are."""
     shape, order = (count, *rows.shape[1:]), _order(rows)
     size = count * rows[0].numel()
-    if size * 4 <= _IN_MEMORY or not rows.is_floating_point():
+    if size * 4 <= spare_memory(rows.device) or not rows.is_floating_point():
         flat = torch.empty(size, dtype=rows.dtype, device=rows.device)
-    else:
+    else:  # on the disk, in half precision
         with tempfile.NamedTemporaryFile() as file:  # lives as long as the tensor
             flat = torch.from_file(file.name, shared=True, size=size, dtype=torch.float16)
     return flat.reshape([shape[axis] for axis in order]).permute(_inverse(order))

@@ -190,7 +190,7 @@ def test_blocks_give_what_they_give_inside_the_network(name):
 
 
 def test_a_large_recording_lies_on_the_disk_in_half_precision(monkeypatch):
-    monkeypatch.setattr("zerosum.players.recording._IN_MEMORY", 1000)
+    monkeypatch.setattr("zerosum.players.recording.spare_memory", lambda device: 1000)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
     network = network.to(memory_format=torch.channels_last)
     images = torch.randn(6, 3, 16, 16).contiguous(memory_format=torch.channels_last)
