@@ -1,8 +1,9 @@
 """Measure a round of AdaSG: ``python -m benchmarks.round``, beside the published one (docs/performance.md).
 
-Both play in one process, turn and turn about, with the same networks, weights and options, from the same seed. Then:
-peak memory, each in a process of its own; where the engine's time goes; and how fast its convolutions and matrix
-products alone would be, the same calls on the same tensors.
+Both play in one process, turn and turn about, with the same networks, weights and options, from the same seed; on CUDA
+the engine's rounds also recorded as a graph. Then: peak memory, on CPUs each in a process of its own; where the
+engine's time goes; and how fast its convolutions and matrix products alone would be, the same calls on the same
+tensors.
 """
 
 import ctypes
@@ -20,14 +21,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.published import PublishedRound, without_hooks
-from zerosum import Simultaneous
+from zerosum import Dynamics, Graphed, Simultaneous
 from zerosum.memory import keep_freed_memory
 from zerosum.players import calibrate
 from zerosum.recipes.adasg import Config, make_game
 from zerosum.recipes.common.data_free import scene_of
 
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16"]
 _TURNS = 7
+_SECONDS = {"cpu": 1.0, "cuda": 0.25}  # of a turn
+_FIRST = 4  # rounds, until kernels are chosen and a graph is recorded
 
 
 class Case(NamedTuple):
@@ -38,13 +41,15 @@ class Case(NamedTuple):
     device: str
     precision: Precision = "fp32"
     compile: bool = False
+    graphed: bool = False
     published: bool = False
 
     @property
     def name(self) -> str:
         if self.published:
-            return "published"
-        return f"engine, {self.precision}" + (", --compile" if self.compile else "")
+            return f"published, {self.precision}"
+        marks = (", --compile" if self.compile else "") + (", graph" if self.graphed else "")
+        return f"engine, {self.precision}{marks}"
 
 
 class Round:
@@ -57,19 +62,28 @@ class Round:
             weights="random",
             bits="w4a4",
             rounds=1,
+            block_steps=0,  # which the published game has not, nor what is rehearsed for their sake
             batch_size=case.batch,
             device=case.device,  # type: ignore[arg-type]
-            precision=case.precision,
+            precision="bf16" if case.precision == "bf16" else "fp32",
             compile=case.compile,
         )
+        self.case = case
         self.scene = scene_of(config)
         with torch.no_grad():
             calibrate(self.scene.pair.student, [self.scene.source.module(*self.scene.source.sample())])
         self.unquantized = without_hooks(self.scene.pair.teacher).to(memory_format=torch.channels_last)
-        self.game, self.rule = make_game(self.scene, config), Simultaneous()
-        self.play: Callable[[], Any] = lambda: self.rule.step(self.game, self.game.players)
-        if case.published:
-            self.play = PublishedRound(self.scene, config).play
+        self.game = make_game(self.scene, config)
+        self.rule: Dynamics = Graphed(Simultaneous()) if case.graphed else Simultaneous()
+        self._published = PublishedRound(self.scene, config) if case.published else None
+
+    def play(self) -> None:
+        """One round, in which convolutions and matrix products on CUDA take float32 for what the case says."""
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = self.case.precision == "tf32"
+        if self._published is not None:
+            self._published.play()
+        else:
+            self.rule.step(self.game, self.game.players)
 
 
 def seconds(action: Callable[[], Any], times: int = 1) -> float:
@@ -90,7 +104,10 @@ def least_seconds(action: Callable[[], Any]) -> float:
 
 
 def peak_memory(case: Case) -> int:
-    """Bytes that a new process comes to need in three rounds, above what it held before them (Linux)."""
+    """Bytes that a new process comes to need in its first rounds, above what it held before them (Linux); or, on CUDA,
+    this one."""
+    if case.device == "cuda":
+        return _peak_memory(case)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak_memory, (case,))
 
@@ -105,7 +122,7 @@ def _peak_memory(case: Case) -> int:
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is held now
         before = _high_water_mark()
-    for _ in range(3):
+    for _ in range(_FIRST):
         game.play()
     return (torch.cuda.max_memory_allocated() if case.device == "cuda" else _high_water_mark()) - before
 
@@ -194,30 +211,33 @@ def breakdown(game: Round) -> dict[str, float]:
 
 def measure(backbone: str, batch: int, precisions: tuple[Precision, ...], compile: bool, device: str) -> None:
     """Print what there is to say of one network at one batch size."""
-    published = Case(backbone, batch, device, published=True)
-    plain = Case(backbone, batch, device)
-    cases = [published, *(plain._replace(precision=precision) for precision in precisions)]
+    plain = Case(backbone, batch, device, precisions[0])
+    published = plain._replace(published=True)
+    cases = [plain._replace(precision=precision) for precision in precisions]
     cases += [plain._replace(compile=True)] if compile else []
+    cases += [case._replace(graphed=True) for case in cases] if device == "cuda" else []
+    cases.insert(0, published)
     rounds = {case: Round(case) for case in cases}
-    warm = {case: (seconds(game.play), seconds(game.play))[1] for case, game in rounds.items()}
+    warm = {case: [seconds(game.play) for _ in range(_FIRST + 1)][-1] for case, game in rounds.items()}
     times: dict[Case, list[float]] = {case: [] for case in cases}
     for _ in range(_TURNS):
         for case, game in rounds.items():
-            times[case].append(seconds(game.play, max(1, round(1 / warm[case]))))
+            times[case].append(seconds(game.play, max(1, round(_SECONDS[device] / warm[case]))))
     print(f"\n{backbone}, batch {batch}, {device}\n")
     print("| | rounds/s | least to most | × published | peak MB | M multiply-accumulates an image |")
     print("|---|---|---|---|---|---|")
     for case in cases:
         speeds = sorted(1 / x for x in times[case])
         ratio = statistics.median(a / b for a, b in zip(times[published], times[case], strict=True))
-        work = "" if case.compile else f"{arithmetic(rounds[case]).multiply_accumulates / batch / 1e6:.0f}"
+        fixed = case.compile or case.graphed
+        work = "" if fixed else f"{arithmetic(rounds[case]).multiply_accumulates / batch / 1e6:.0f}"
         print(
             f"| {case.name} | {statistics.median(speeds):.2f} | {speeds[0]:.2f} to {speeds[-1]:.2f} | {ratio:.2f} "
             f"| {peak_memory(case) / 1e6:.0f} | {work} |",
             flush=True,
         )
     parts = breakdown(rounds[plain])
-    print("\n| engine, fp32 | ms | share |\n|---|---|---|")
+    print(f"\n| {plain.name} | ms | share |\n|---|---|---|")
     for name, value in parts.items():
         print(f"| {name} | {value * 1e3:.1f} | {value / parts['a round']:.0%} |")
 
@@ -225,7 +245,7 @@ def measure(backbone: str, batch: int, precisions: tuple[Precision, ...], compil
 def main(
     backbones: tuple[str, ...] = ("cifar_resnet20", "tf_efficientnet_lite0"),
     batches: tuple[int, ...] = (16, 64),
-    precisions: tuple[Precision, ...] = ("fp32", "bf16"),
+    precisions: tuple[Precision, ...] = ("fp32", "tf32", "bf16") if torch.cuda.is_available() else ("fp32", "bf16"),
     compile: bool = False,
     device: Literal["cpu", "cuda"] = "cuda" if torch.cuda.is_available() else "cpu",
 ) -> None:
@@ -234,13 +254,13 @@ def main(
     Args:
         backbones: any timm names, with random weights.
         batches: images a round.
-        precisions: of the engine; the published round is in fp32.
+        precisions: of the engine; the published round is in the first.
         compile: measure --compile too.
         device: where.
     """
     keep_freed_memory()
     threads = f", {torch.get_num_threads()} threads" if device == "cpu" else f", {torch.cuda.get_device_name()}"
-    print(f"PyTorch {torch.__version__}{threads}; {_TURNS} turns of a second or a round")
+    print(f"PyTorch {torch.__version__}{threads}; {_TURNS} turns of {_SECONDS[device]} s or a round")
     for backbone in backbones:
         for batch in batches:
             measure(backbone, batch, precisions, compile, device)

@@ -73,8 +73,8 @@ class Propagated(PoolScene):
             )
         self.samples = {} if self.graph is None else entering(self.graph)
 
-    def calibrate(self) -> None:
-        super().calibrate()
+    def calibrate(self, provisionally: bool = False) -> None:
+        super().calibrate(provisionally)
         observe(self.pair.student, self.samples)
 
     def correct(self, game: Game[Any], player: Player) -> None:

@@ -104,7 +104,7 @@ def test_files_are_read_in_one_sitting():
     }
     assert not {str(path): lines for path, lines in lengths.items() if lines > 250}
     ranks = PARTS["zerosum"] / "ranks"
-    assert sum(lengths[path] for path in files("zerosum") if path.parent != ranks) <= 2400
+    assert sum(lengths[path] for path in files("zerosum") if path.parent != ranks) <= 2650
     assert sum(lengths[path] for path in ranks.glob("*.py")) <= 450
 
 

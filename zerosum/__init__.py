@@ -27,6 +27,7 @@ from zerosum.dynamics import (
     Evaluation,
     Extragradient,
     Field,
+    Graphed,
     Lookahead,
     Optimistic,
     Responding,
@@ -55,9 +56,9 @@ if TYPE_CHECKING:
 __all__ = [
     "DYNAMICS", "Accumulate", "AllOf", "Alternating", "AnyOf", "BalanceGap", "Balanced", "BestResponse",
     "ConsensusOptimization", "Criterion", "Diverged", "DualityGap", "During", "Dynamics", "DynamicsName", "Evaluation",
-    "Exploitability", "Extragradient", "Field", "Game", "GradientNorm", "Lookahead", "Match", "MixedStrategy",
-    "Optimistic", "Patience", "Player", "Quantized", "Record", "Responding", "Response", "Round", "Side",
-    "Simultaneous", "SymplecticGradientAdjustment", "Term", "Verdict", "Watcher", "clip_norm", "evaluate",
+    "Exploitability", "Extragradient", "Field", "Game", "GradientNorm", "Graphed", "Lookahead", "Match",
+    "MixedStrategy", "Optimistic", "Patience", "Player", "Quantized", "Record", "Responding", "Response", "Round",
+    "Side", "Simultaneous", "SymplecticGradientAdjustment", "Term", "Verdict", "Watcher", "clip_norm", "evaluate",
     "extragradient_step", "load", "make_dynamics", "matrix_game", "push_to_hub", "quantize",
 ]
 # fmt: on

@@ -212,7 +212,7 @@ class Player:
     @contextmanager
     def _scaled_steps(self) -> Iterator[None]:
         # Put back as they were: a schedule may go on from what it finds there.
-        groups = self._groups()
+        groups = self._groups() if self.step_scale != 1 else []
         sizes = [group["lr"] for group in groups]
         for group, size in zip(groups, sizes, strict=True):
             group["lr"] = size * self.step_scale

@@ -84,9 +84,9 @@ class PoolScene(Scene):
         self.held_out = None
 
     @torch.no_grad()
-    def pool(self) -> Tensor:
-        """All images, in random order."""
-        return self.pixels.images(torch.randperm(len(self.pixels.values), device=self.pair.device))
+    def pool(self, most: int | None = None) -> Tensor:
+        """All images, or so many at most, in random order."""
+        return self.pixels.images(torch.randperm(len(self.pixels.values), device=self.pair.device)[:most])
 
     def _share_of(self, count: int) -> int:
         return 0  # nothing is made beside what is kept

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from zerosum import Diverged, Game, Match, Player, Simultaneous
+from zerosum import Diverged, Game, Graphed, Match, Player, Simultaneous
 from zerosum.players.blocks import Block, find_blocks
 from zerosum.players.moments import AlignedMoments
 from zerosum.players.quantization.learning import dropping, learning, rounded_weights, settle
@@ -140,6 +140,7 @@ class Reconstruction:
             return (play.found - play.wanted).square().sum() / (play.found.numel() * variance)
 
         rounders = [quantizer for _, quantizer in rounded_weights(module)]
+        deciding = any(not rounder.rounding.settles for rounder in rounders)
 
         def undecided(play: Play) -> Tensor:
             """Of roundings that are learned: what forces a decision, from a fifth of the steps on, and ever harder."""
@@ -148,21 +149,22 @@ class Reconstruction:
             terms = [rounder.rounding.undecided(rounder, power) for rounder in rounders if passed >= 0]
             return _DECISION * sum((term for term in terms if term is not None), play.found.new_zeros(()))
 
-        adam = Adam(parameter_groups(module))
+        adam = Adam(parameter_groups(module), fused=True)
         answering = Player(
             block.name,
             module,
             adam,
             "minimize",
             surrogate=error_of,
-            terms={"undecided": undecided},
+            terms={"undecided": undecided} if deciding else {},
             schedule=CosineAnnealingLR(adam, self.steps),
         )
         game = Game((answering,), play, sample=sample)
         start, before = answering.values(), error()
         try:
             with dropping(module, self.dropped), learning(rounders):
-                Match(game, Simultaneous(), self.steps).play()
+                # How far roundings are to be decided is counted by rounds, on the host.
+                Match(game, Simultaneous() if deciding else Graphed(Simultaneous()), self.steps).play()
             after = error()
         except Diverged:
             after = float("nan")

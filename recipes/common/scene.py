@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from zerosum import Balanced, BalanceGap, During, Dynamics, Player, Responding, Term, Watcher, make_dynamics, players
+from zerosum import BalanceGap, During, Dynamics, Graphed, Player, Responding, Term, Watcher, players
 from zerosum.players.blocks import find_blocks
 from zerosum.players.features import BlockTaps, modules_of
 from zerosum.players.leaves import dead_leaves
@@ -26,9 +26,11 @@ from zerosum.recipes.common.play import Play
 from zerosum.recipes.common.prior import PatchPrior, Prior
 from zerosum.recipes.common.reconstruction import Reconstruction
 from zerosum.recipes.common.rehearsal import Rehearsal
+from zerosum.recipes.common.rules import rule_of
 from zerosum.recipes.common.source import Source
 
 _HELD_OUT = 0.25  # images, as a share of the pool
+_PROVISIONAL = 64  # images for ranges with which the quantized network waits
 
 
 class Scene:
@@ -99,28 +101,32 @@ class Scene:
             )
 
     @torch.no_grad()
-    def calibrate(self) -> None:
-        """Observe the student's activation ranges on images that the source makes now; where its blocks are to be
-        reconstructed, on images as they are then."""
+    def calibrate(self, provisionally: bool = False) -> None:
+        """Observe the student's activation ranges on images that the source makes now, or on a few; where its blocks
+        are to be reconstructed, on images as they are then."""
         count, batch_size = self.config.calibration, self.config.batch_size
+        if provisionally:
+            count = min(count, -(-_PROVISIONAL // batch_size))
         made: Iterator[Tensor] = (self.source.images(self.source.sample()) for _ in range(count))
         with ExitStack() as changed, self.arithmetic():
             if self.reconstruction is not None:
-                images = self.pool()
+                images = self.pool(_PROVISIONAL if provisionally else None)
                 changed.enter_context(AlignedMoments(self.pair.teacher, images).of(self.pair.student))
                 made = iter(torch.split(images, batch_size))
                 count = -(-len(images) // batch_size)
             players.calibrate(self.pair.student, players.progress(made, "observing activation ranges", count))
 
     @torch.no_grad()
-    def pool(self) -> Tensor:
-        """The plan's images in random order: procedural ones, which stay, and those that the source makes now."""
-        procedural = self._procedural[: self._share_of(self.plan.pool)]
-        made = self._made(self.plan.pool - len(procedural))
+    def pool(self, most: int | None = None) -> Tensor:
+        """The plan's images, or so many at most, in random order: procedural ones, which stay, and those that the
+        source makes now."""
+        count = min(self.plan.pool, most or self.plan.pool)
+        procedural = self._procedural[: self._share_of(count)]
+        made = self._made(count - len(procedural))
         if self.rehearsal is not None and self._drifts:
             self.rehearsal.put(made)
         images = torch.cat([procedural, made])
-        return images[torch.randperm(self.plan.pool)].contiguous(memory_format=torch.channels_last)
+        return images[torch.randperm(count)].contiguous(memory_format=torch.channels_last)
 
     @property
     def _drifts(self) -> bool:
@@ -173,15 +179,8 @@ class Scene:
 
     def dynamics(self, rule: Dynamics | None = None, guide: BalanceGap | None = None) -> Dynamics:
         """A rule, default the one that is asked for; in the rounds that are for it, the quantized network answers."""
-        rule = rule or self._asked_for(guide)
+        rule = Graphed(rule) if rule is not None else rule_of(self.config, guide)
         return During(self.answering, Responding(self.reconstruction), rule) if self.reconstruction else rule
-
-    def _asked_for(self, guide: BalanceGap | None) -> Dynamics:
-        if self.config.dynamics != "balanced":
-            return make_dynamics(self.config.dynamics, self.config.adjustment)
-        if guide is None:
-            raise ValueError("--dynamics balanced: no two players contest a payoff here, so that nobody can lag")
-        return Balanced(guide)
 
     def natural(self, weight: float, classes: bool = True) -> dict[str, Term]:
         """The prior as a term of whoever makes the images; beside that of patches, as PSAQ-ViT has it, that P is to
@@ -226,7 +225,7 @@ class Scene:
             student.parameters(), self.plan.quantized_lr, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True
         )
         if warmup:
-            self.calibrate()
+            self.calibrate(provisionally=True)
         return Player(
             "quantized network",
             student,

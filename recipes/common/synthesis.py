@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LRScheduler
 
-from zerosum import Game, Match, Player, Simultaneous, Term
+from zerosum import Game, Graphed, Match, Player, Simultaneous, Term
 from zerosum.objectives import bn_alignment
 from zerosum.players import InputSpace, batchnorm_layers
 from zerosum.players.generator import Conditioning, generator_of
@@ -121,13 +121,13 @@ class Synthesis:
         return Labelled(source.values.detach(), source.classes)
 
     def _move(self, pixels: Pixels, source: Source, terms: Mapping[str, Term]) -> None:
-        adam = Adam(pixels.parameters(), 0.5)
+        adam = Adam(pixels.parameters(), 0.5, fused=True)
         self._play(source, [adam], [CosineAnnealingLR(adam, max(1, self.rounds))], terms)
 
     def latents(self, count: int) -> Labelled:
         """Latents and a generator, while P swings (Genie-D, Jeon et al., CVPR 2023)."""
         source = Latents(count, self.pair.space, self.pair.device)
-        adams = Adam([source.values], 0.1), Adam(source.generator.parameters(), 0.01)
+        adams = Adam([source.values], 0.1, fused=True), Adam(source.generator.parameters(), 0.01, fused=True)
         schedules = CosineAnnealingLR(adams[0], max(1, self.rounds)), ExponentialLR(adams[1], 0.95 ** (1 / 100))
         with swinging(self.pair.teacher, alike):
             self._play(source, adams, schedules, {"input_moments": _of_input})
@@ -139,7 +139,7 @@ class Synthesis:
         pair = self.pair
         generator = generator_of(pair.space, pair.classes, conditioning=self.conditioning)
         source = Generated(generator, self.batch_size, pair.device)
-        adam = Adam(generator.parameters(), 1e-3, betas=(0.5, 0.999))
+        adam = Adam(generator.parameters(), 1e-3, betas=(0.5, 0.999), fused=True)
         self._play(source, [adam], [], {"class": lambda seen: F.cross_entropy(seen.logits, seen.labels)})
         with torch.no_grad():
             batches = [source.images(source.sample()) for _ in range(0, count, self.batch_size)]
@@ -163,7 +163,7 @@ class Synthesis:
 
         terms = {self.prior.name: lambda seen: self.prior.loss(seen.taken), **terms}
         player = Player("images", source.module, optimizers, "minimize", terms=terms, schedule=schedules)
-        Match(Game((player,), play, sample=source.sample), Simultaneous(), self.rounds).play()
+        Match(Game((player,), play, sample=source.sample), Graphed(Simultaneous()), self.rounds).play()
 
 
 def synthesis_of(scene: PoolScene, config: ImagesFirst) -> Synthesis:

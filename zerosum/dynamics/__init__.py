@@ -10,6 +10,7 @@ from zerosum.dynamics.consensus import ConsensusOptimization
 from zerosum.dynamics.during import During
 from zerosum.dynamics.extragradient import Extragradient
 from zerosum.dynamics.field import Field
+from zerosum.dynamics.graphed import Graphed
 from zerosum.dynamics.lookahead import Lookahead
 from zerosum.dynamics.optimistic import Optimistic
 from zerosum.dynamics.responding import Responding
@@ -39,7 +40,7 @@ def make_dynamics(name: DynamicsName, adjustment: float = 1.0) -> Dynamics:
 # fmt: off
 __all__ = [
     "DYNAMICS", "Alternating", "Balanced", "ConsensusOptimization", "During", "Dynamics", "DynamicsName", "Evaluation",
-    "Extragradient", "Field", "Lookahead", "Optimistic", "Responding", "Round", "Simultaneous",
+    "Extragradient", "Field", "Graphed", "Lookahead", "Optimistic", "Responding", "Round", "Simultaneous",
     "SymplecticGradientAdjustment", "evaluate", "make_dynamics",
 ]
 # fmt: on
