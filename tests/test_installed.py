@@ -62,10 +62,24 @@ def test_folders_in_the_working_directory_shadow_nothing(foreign):
 
 
 def test_the_engine_alone_is_imported_for_a_game_of_two_numbers():
-    code = "import sys, zerosum; print(*{name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, zerosum; zerosum.Game; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = set(python(".", "-c", code).split())
     assert not loaded & {"rich", "matplotlib", "filelock", "tyro", "pydantic", "timm", "torchvision", "PIL", "jinja2"}
     assert "torch" in loaded
+
+
+def test_what_there_is_to_say_without_torch_is_said_without():
+    code = "import sys, zerosum; from zerosum.__main__ import main; main(['--help']); print('torch' in sys.modules)"
+    said = python(".", "-c", code)
+    assert "zerosum COMMAND" in said
+    assert said.split()[-1] == "False"
+
+
+def test_public_names_are_where_they_are_said_to_be():
+    code = "import zerosum; from zerosum import *; print(*set(dir(zerosum)) & set(globals()))"
+    assert set(zerosum.__all__) <= set(python(".", "-c", code).split())
+    with pytest.raises(AttributeError, match="has no attribute 'Gmae'"):
+        zerosum.Gmae  # noqa: B018
 
 
 QUANTIZATION = ("timm", "torchvision", "einops", "safetensors", "huggingface_hub", "sklearn")

@@ -1,54 +1,56 @@
-"""Two-player min-max games on PyTorch: players, a payoff, dynamics, criteria, and the match that plays them."""
+"""Two-player min-max games on PyTorch: players, a payoff, dynamics, criteria, and the match that plays them.
+
+Names are looked up where they are when they are first asked for: PyTorch takes its time, and ``--help`` needs none.
+"""
 
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from zerosum.criteria import (
-    AllOf,
-    AnyOf,
-    BalanceGap,
-    Criterion,
-    DualityGap,
-    Exploitability,
-    GradientNorm,
-    Patience,
-    Verdict,
-)
-from zerosum.divergence import Diverged
-from zerosum.dynamics import (
-    DYNAMICS,
-    Alternating,
-    Balanced,
-    ConsensusOptimization,
-    During,
-    Dynamics,
-    DynamicsName,
-    Evaluation,
-    Extragradient,
-    Field,
-    Graphed,
-    Lookahead,
-    Optimistic,
-    Responding,
-    Round,
-    Simultaneous,
-    SymplecticGradientAdjustment,
-    evaluate,
-    make_dynamics,
-)
-from zerosum.finite import MixedStrategy, extragradient_step, matrix_game
-from zerosum.game import Game
-from zerosum.match import Match, Record, Watcher
-from zerosum.player import Player, Side, Term
-from zerosum.response import BestResponse, Response
-from zerosum.transforms import Accumulate, clip_norm
-
 if TYPE_CHECKING:
+    from zerosum.criteria import (
+        AllOf,
+        AnyOf,
+        BalanceGap,
+        Criterion,
+        DualityGap,
+        Exploitability,
+        GradientNorm,
+        Patience,
+        Verdict,
+    )
+    from zerosum.divergence import Diverged
+    from zerosum.dynamics import (
+        DYNAMICS,
+        Alternating,
+        Balanced,
+        ConsensusOptimization,
+        During,
+        Dynamics,
+        DynamicsName,
+        Evaluation,
+        Extragradient,
+        Field,
+        Graphed,
+        Lookahead,
+        Optimistic,
+        Responding,
+        Round,
+        Simultaneous,
+        SymplecticGradientAdjustment,
+        evaluate,
+        make_dynamics,
+    )
+    from zerosum.finite import MixedStrategy, extragradient_step, matrix_game
+    from zerosum.game import Game
+    from zerosum.match import Match, Record, Watcher
+    from zerosum.player import Player, Side, Term
     from zerosum.recipes.common.from_python import quantize
     from zerosum.recipes.common.quantized import Quantized
+    from zerosum.response import BestResponse, Response
     from zerosum.runs.hub import push_to_hub
     from zerosum.runs.results import load
+    from zerosum.transforms import Accumulate, clip_norm
 
     __version__: str
 
@@ -64,6 +66,7 @@ __all__ = [
 # fmt: on
 
 
+_ENGINE = ("criteria", "divergence", "dynamics", "finite", "game", "match", "player", "response", "transforms")
 _ELSEWHERE = {
     "Quantized": "zerosum.recipes.common.from_python",
     "load": "zerosum.runs.results",
@@ -73,10 +76,16 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
-    """What is not the engine's own, which needs none of it, and is looked up where it is when it is asked for."""
     if name == "__version__":
         return version("zerosum")
-    if name not in _ELSEWHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    with import_module("zerosum.runs.extras").explained(f"zerosum.{name}"):
-        return getattr(import_module(_ELSEWHERE[name]), name)
+    if name in _ELSEWHERE:  # not the engine's own, which needs none of it
+        with import_module("zerosum.runs.extras").explained(f"zerosum.{name}"):
+            return getattr(import_module(_ELSEWHERE[name]), name)
+    for part in _ENGINE if name in __all__ else ():
+        if hasattr(module := import_module(f"zerosum.{part}"), name):
+            return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__, "__version__"]

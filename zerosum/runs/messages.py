@@ -11,8 +11,6 @@ from typing import Protocol, TextIO, TypeVar, cast
 
 from rich.console import Console
 
-from zerosum import ranks
-
 ERROR, BAD_INPUT, INTERRUPTED = 1, 2, 130
 """Exit codes."""
 
@@ -84,6 +82,8 @@ def printable(text: str, encoding: str = "utf-8") -> str:
 
 def say(what: object) -> None:
     """Print it as it is, on standard error."""
+    from zerosum import ranks  # and with it torch
+
     who = f"rank {ranks.index()}: " if ranks.index() else ""
     _on(sys.stderr).print(f"zerosum: {who}{what}", style="red", soft_wrap=True)
 
@@ -95,6 +95,8 @@ def flag(name: str) -> str:
 
 def refuse(error: Exception) -> int:
     """Say what is wrong with the input; returns the exit code. What all ranks know, the first says."""
+    from zerosum import ranks
+
     if ranks.index() == 0 or not isinstance(error, ranks.Told):
         say(_line(error))
     return BAD_INPUT
