@@ -49,8 +49,8 @@ class Options:
     """Bits of weights and activations."""
     precision: str = "fp32"
     """What blocks compute in: fp32 or bf16."""
-    steps: int = 8
-    """Steps of each block."""
+    steps: int = 20
+    """Steps of each block. As many for each image of the pool as a default run of EfficientNet-Lite0 has."""
     pool: int = 32
     """Images."""
     device: str = "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,64 +1,116 @@
-"""BatchNorm computed by the layer before it."""
+"""BatchNorm computed by the layer before it, and ReLU by the rounding behind it."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+import math
+from collections.abc import Container, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 
 from zerosum.players.backbones import InputSpace
-from zerosum.players.graph import activation_of, traced
+from zerosum.players.graph import Traced, activation_of, only_reader, traced
+from zerosum.players.quantization.quantizers import ActivationQuantizer
+
+_ENDS = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}  # between which they leave values as they are
 
 
-def norms_behind_layers(network: nn.Module, space: InputSpace) -> dict[str, str]:
-    """By the name of a layer that of the BatchNorm which alone reads what it gives; none where torch.fx cannot tell."""
+class Behind(NamedTuple):
+    """What stands behind a layer, by name: the BatchNorm that alone reads what it gives; and, where that goes through
+    nothing but ReLU or ReLU6 to one other layer, the module that applies it, and that layer."""
+
+    norm: str
+    activation: str | None = None
+    reader: str | None = None
+
+
+def behind_layers(network: nn.Module, space: InputSpace) -> dict[str, Behind]:
+    """By the name of the layer; of those that have a BatchNorm behind them. None where torch.fx cannot tell."""
     graph = traced(network, space)
     if graph is None:
         return {}
-    behind = {name: graph.norm_behind(node) for name, node in graph.layers().items()}
-    return {name: str(norm.target) for name, norm in behind.items() if norm is not None}
+    layers = graph.layers()
+    norms = {name: graph.norm_behind(node) for name, node in layers.items()}
+    return {name: _behind(graph, norm, layers) for name, norm in norms.items() if norm is not None}
+
+
+def _behind(graph: Traced, norm: fx.Node, layers: Container[str]) -> Behind:
+    activation = norm
+    if type(activation_of(graph.of(norm))) is nn.Identity:
+        reader = _reader(graph, norm)
+        if reader is None or not graph.is_alone(reader):
+            return Behind(str(norm.target))
+        activation = reader
+    layer = _reader(graph, activation)
+    if _ends(graph.of(activation)) is None or layer is None or str(layer.target) not in layers:
+        return Behind(str(norm.target))
+    return Behind(str(norm.target), str(activation.target), str(layer.target))
+
+
+def _reader(graph: Traced, node: fx.Node) -> fx.Node | None:
+    """The one that reads what a node gives, also through modules that do nothing."""
+    reader = only_reader(node)
+    while reader is not None and isinstance(graph.of(reader), nn.Identity):
+        reader = only_reader(reader)
+    return reader
+
+
+def _ends(module: Any) -> tuple[float, float] | None:
+    return _ENDS.get(type(module)) or _ENDS.get(type(activation_of(module)))
 
 
 @contextmanager
-def folded(network: nn.Module, norms: Mapping[str, str]) -> Iterator[None]:
+def folded(network: nn.Module, behind: Mapping[str, Behind], readers: Container[str] = ()) -> Iterator[None]:
     """Inside, rounded weights are multiplied, and biases moved, as the BatchNorm behind their layer would do with what
-    the layer gives, and that does no more than its activation function: the same values, and the same gradients of all
-    parameters, without the passes over the activations. BatchNorm goes by what it remembers, in eval mode, as ever."""
-    with _Folding() as folding:
-        for name, norm in norms.items():
-            folding.fold(network.get_submodule(name), network.get_submodule(norm))
+    the layer gives; and where one of ``readers`` reads what ReLU gives, the rounding of its input does that too.
+    BatchNorm and ReLU do nothing then: the same values, and the same gradients of all parameters, in fewer passes over
+    the activations.
+
+    BatchNorm goes by what it remembers, in eval mode, as ever. What modules in between give is not what it was.
+    """
+    with ExitStack() as undo:
+        for name, (norm, activation, reader) in behind.items():
+            layer = network.get_submodule(name)
+            if not parametrize.is_parametrized(layer, "weight"):
+                continue
+            modules = network.get_submodule(norm), network.get_submodule(activation) if activation else None
+            next_layer = network.get_submodule(reader) if reader is not None and reader in readers else None
+            undo.callback(_fold(layer, *modules, getattr(next_layer, "input_quantizer", None)))
         yield
 
 
-class _Folding:
-    def __enter__(self) -> "_Folding":
-        self._undo: list[Any] = []
-        return self
+def _fold(layer: Any, norm: Any, activation: Any, inputs: Any) -> Any:
+    """What undoes it."""
+    weights, own = layer.parametrizations.weight, layer.bias
+    weights.append(_Factor(norm))
 
-    def fold(self, layer: Any, norm: Any) -> None:
-        if not parametrize.is_parametrized(layer, "weight"):
-            return
-        weights, own = layer.parametrizations.weight, layer.bias
-        weights.append(_Factor(norm))
+    def move(module: nn.Module, args: Any) -> None:
+        shift = norm.bias - norm.running_mean * _factor(norm)
+        vars(layer)["bias"] = shift if own is None else shift + own * _factor(norm)
 
-        def move(module: nn.Module, args: Any) -> None:
-            shift = norm.bias - norm.running_mean * _factor(norm)
-            vars(layer)["bias"] = shift if own is None else shift + own * _factor(norm)
+    handle = layer.register_forward_pre_hook(move)
+    takes_over = isinstance(inputs, ActivationQuantizer) and inputs.may_limit()
+    silent = [norm, *([activation] if takes_over and activation is not norm else [])]
+    vars(norm)["forward"] = activation_of(norm)
+    for module in silent if takes_over else ():
+        vars(module)["forward"] = _pass
+    if takes_over:
+        inputs.between = _ends(activation)
 
-        handle = layer.register_forward_pre_hook(move)
-        vars(norm)["forward"] = activation_of(norm)
+    def undo() -> None:
+        del weights[-1]
+        for module in silent:
+            del vars(module)["forward"]
+        vars(layer).pop("bias", None)
+        handle.remove()
+        if takes_over:
+            del inputs.between
 
-        def undo() -> None:
-            del weights[-1], vars(norm)["forward"]
-            vars(layer).pop("bias", None)
-            handle.remove()
+    return undo
 
-        self._undo.append(undo)
 
-    def __exit__(self, *raised: object) -> None:
-        for undo in reversed(self._undo):
-            undo()
+def _pass(x: Tensor) -> Tensor:
+    return x
 
 
 class _Factor(nn.Module):
@@ -69,8 +121,7 @@ class _Factor(nn.Module):
         self._norm = (norm,)  # whose parameters are not to be found here
 
     def forward(self, weight: Tensor) -> Tensor:
-        factor = _factor(self._norm[0])
-        return weight * factor.view(-1, *[1] * (weight.ndim - 1))
+        return weight * _factor(self._norm[0]).view(-1, *[1] * (weight.ndim - 1))
 
 
 def _factor(norm: Any) -> Tensor:

@@ -48,8 +48,11 @@ class Traced:
     def norm_behind(self, node: fx.Node) -> fx.Node | None:
         """The call of a BatchNorm layer (:func:`is_norm`), made once, that alone reads what ``node`` gives."""
         reader = only_reader(node)
-        own = reader is not None and reader.target in self._alone
-        return reader if reader is not None and own and is_norm(self.of(reader)) else None
+        return reader if reader is not None and self.is_alone(reader) and is_norm(self.of(reader)) else None
+
+    def is_alone(self, node: fx.Node) -> bool:
+        """Whether a node calls a module that is called once, and whose parameters nobody else reads."""
+        return node.op == "call_module" and str(node.target) in self._alone
 
     def of(self, node: fx.Node) -> nn.Module | None:
         """The module that a node calls, if it does."""

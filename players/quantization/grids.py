@@ -4,6 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -100,14 +101,21 @@ class Grid(NamedTuple):
         return (inside + (inside.round() - inside).detach()) * scale
 
 
-def round_to_levels(x: Tensor, scale: float, zero_point: int, bits: int) -> Tensor:
-    """:meth:`Grid.round` for a grid of one element whose numbers are known to Python, so that no device waits."""
+ANYWHERE = (-math.inf, math.inf)
+
+
+def round_to_levels(
+    x: Tensor, scale: float, zero_point: int, bits: int, between: tuple[float, float] = ANYWHERE
+) -> Tensor:
+    """:meth:`Grid.round` for a grid of one element whose numbers are known to Python, so that no device waits; of what
+    ``F.hardtanh(x, *between)`` gives, in one go."""
     if x.device.type == "cpu":
-        return _Rounding.apply(x, scale, -zero_point, 2**bits - 1 - zero_point)
+        return _Rounding.apply(x, scale, -zero_point, 2**bits - 1 - zero_point, between)
+    x = x if between == ANYWHERE else F.hardtanh(x, *between)
     return torch.fake_quantize_per_tensor_affine(x, scale, zero_point, 0, 2**bits - 1)
 
 
-def _at_levels(x: Tensor, scale: float, lowest: int, highest: int) -> Tensor:
+def _at_levels(x: Tensor, scale: float, lowest: float, highest: float) -> Tensor:
     levels = x.to(torch.promote_types(x.dtype, torch.float32)) * (1 / scale)
     return levels.round_().clamp_(lowest, highest).mul_(scale).to(x.dtype)
 
@@ -117,15 +125,18 @@ class _Rounding(torch.autograd.Function):
     15 times slower (measured, 16 × 16 × 32 × 32). Rounding is done in float32 at least."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: float, lowest: int, highest: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scale: float, lowest: int, highest: int, between: tuple[float, float]) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.inside = (lowest - 0.5) * scale, (highest + 0.5) * scale
-        return _at_levels(x, scale, lowest, highest)
+        ctx.inside = max((lowest - 0.5) * scale, between[0]), min((highest + 0.5) * scale, between[1])
+        if between == ANYWHERE:
+            return _at_levels(x, scale, lowest, highest)
+        ends = (torch.tensor(between) * (1 / scale)).round_().clamp_(lowest, highest).tolist()
+        return _at_levels(x, scale, *ends)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
         (x,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(gradient, x, *ctx.inside), None, None, None
+        return torch.ops.aten.hardtanh_backward(gradient, x, *ctx.inside), None, None, None, None
 
 
 def round_beside(x: Tensor, grid: Grid) -> Tensor:

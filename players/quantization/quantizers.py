@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from zerosum.players.lazy import timm
-from zerosum.players.quantization.grids import Grid
+from zerosum.players.quantization.grids import ANYWHERE, Grid
 from zerosum.players.quantization.precision import FULL_PRECISION, Layer
 from zerosum.players.quantization.ranges import WAYS, ActivationRange, WeightRange
 from zerosum.players.quantization.taken import TakenWeight
@@ -182,7 +182,12 @@ class ActivationQuantizer(Quantizer):
     """What enters a layer, on one grid over a range that was observed on batches and then kept, or learned from there.
 
     Before any observation the input passes unchanged.
+
+    Attributes:
+        between: limits that values are brought within before they are rounded (ReLU's, say).
     """
+
+    between = ANYWHERE
 
     def __init__(self, bits: int, range: ActivationRange = "ema", symmetric: bool = False) -> None:
         super().__init__(bits, range, symmetric)
@@ -204,6 +209,10 @@ class ActivationQuantizer(Quantizer):
             grid = self.grid()
             self._numbers = grid.scale.item(), int(grid.zero_point.item())
         return self._numbers
+
+    def may_limit(self) -> bool:
+        """Whether it does as ``between`` says, now."""
+        return bool(self.observed) and self.rounding.limits and not self.observing
 
     def forward(self, x: Tensor) -> Tensor:
         with torch._C.DisableTorchFunction():  # or the sums in here would be seen as the network's

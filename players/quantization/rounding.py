@@ -16,10 +16,12 @@ class Rounding:
 
     ``keeps_grid``: what is learned belongs to one grid, so that the range of a weight is kept, even one that follows.
     ``settles``: a weight may be put at the level that it is rounded to, and stays there.
+    ``limits``: activations are brought within their quantizer's ``between`` first.
     """
 
     keeps_grid = False
     settles = True
+    limits = False
 
     def register(self, quantizer: "Quantizer", rows: int, values: Tensor | None) -> None:
         """Give ``quantizer`` what is learned, for a grid of ``rows`` elements; its values come later.
@@ -62,13 +64,15 @@ class Rounding:
 class Nearest(Rounding):
     """To the nearest level (:meth:`Grid.round`)."""
 
+    limits = True
+
     def round(
         self, quantizer: "Quantizer", x: Tensor, grid: Grid, channel_axis: int | None, values_a_scale: int
     ) -> Tensor:
         return grid.round(x, channel_axis)
 
     def round_input(self, quantizer: "ActivationQuantizer", x: Tensor) -> Tensor:
-        return round_to_levels(x, *quantizer.numbers(), quantizer.bits)
+        return round_to_levels(x, *quantizer.numbers(), quantizer.bits, quantizer.between)
 
 
 class LearnedScale(Rounding):

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from zerosum import Diverged, Game, Graphed, Match, Player, Simultaneous
 from zerosum.players.blocks import Block, find_blocks
-from zerosum.players.folding import folded, norms_behind_layers
+from zerosum.players.folding import behind_layers, folded
 from zerosum.players.moments import AlignedMoments
 from zerosum.players.quantization.learning import dropping, learning, rounded_weights, settle
 from zerosum.players.recording import Inputs, chained_inputs, record_inputs, record_output, rows_of, run_block
@@ -85,7 +85,7 @@ class Reconstruction:
         self.pair, self.images, self.steps, self.batch_size, self.dropped = pair, images, steps, batch_size, dropped
         self._arithmetic = arithmetic
         self.blocks, self.left_out = find_blocks(pair.teacher, pair.space)
-        self._norms = norms_behind_layers(pair.teacher, pair.space)
+        self._behind = behind_layers(pair.teacher, pair.space)
         self.answers: list[Answer] = []
         self._seed = 0
         self._pass: _Pass | None = None
@@ -164,8 +164,10 @@ class Reconstruction:
         game = Game((answering,), play, sample=sample)
         start, before = answering.values(), error()
         try:
-            norms = {name: norm for name, norm in self._norms.items() if name in block.layers}
-            with dropping(module, self.dropped), learning(rounders), folded(student, norms):
+            behind = {name: self._behind[name] for name in block.layers if name in self._behind}
+            # Where activations are dropped, they are left as they were before rounding, but behind ReLU.
+            folding = folded(student, behind, block.layers if not self.dropped else ())
+            with dropping(module, self.dropped), learning(rounders), folding:
                 # How far roundings are to be decided is counted by rounds, on the host.
                 Match(game, Simultaneous() if deciding else Graphed(Simultaneous()), self.steps).play()
             after = error()
