@@ -47,13 +47,15 @@ class Graphed(Dynamics):
     def _forget(self) -> None:
         self._played: Counter[tuple[str, ...]] = Counter()
         self._recordings: dict[tuple[str, ...], _Recording] = {}
+        self._game: Game[Any] | None = None
         self._round = 0
 
     def step(self, game: Game[Any], movers: Sequence[Player]) -> Round:
         names = tuple(player.name for player in movers)
-        if not 0 <= game.round - self._round <= 1 or not all(kept.holds() for kept in self._recordings.values()):
+        goes_on = game is self._game and 0 <= game.round - self._round <= 1
+        if not goes_on or not all(kept.holds() for kept in self._recordings.values()):
             self._forget()
-        self._round = game.round
+        self._game, self._round = game, game.round
         if names in self._recordings:
             return self._recordings[names].play()
         if reason := self.reasons.get(names) or _reason_against(self.inner, movers):

@@ -203,6 +203,15 @@ def test_what_was_recorded_is_dropped_where_something_else_moved(device):
         recording = newer
 
 
+def test_another_game_of_players_by_the_same_names_is_another(device):
+    rule = Graphed(Simultaneous())
+    one, other = gan(device), gan(device)
+    for game in (one, other):
+        for _ in range(4):
+            rule.step(game, game.players)
+    assert [player.steps for player in other.players] == [4, 4]
+
+
 def test_step_sizes_are_read_anew_each_time(device):
     game, rule = gan(device), Graphed(Simultaneous())
     for size in (0.1, 0.2, 0.3, 0.4, 0.5):
