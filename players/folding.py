@@ -1,7 +1,7 @@
 """BatchNorm computed by the layer before it, and ReLU by the rounding behind it."""
 
 import math
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ class Behind(NamedTuple):
 
 
 def behind_layers(network: nn.Module, space: InputSpace) -> dict[str, Behind]:
-    """By the name of the layer; of those that have a BatchNorm behind them. None where torch.fx cannot tell."""
+    """By the name of the layer; of those that have a BatchNorm behind them; none, where torch.fx cannot tell."""
     graph = traced(network, space)
     if graph is None:
         return {}
@@ -79,8 +79,8 @@ def folded(network: nn.Module, behind: Mapping[str, Behind], readers: Container[
         yield
 
 
-def _fold(layer: Any, norm: Any, activation: Any, inputs: Any) -> Any:
-    """What undoes it."""
+def _fold(layer: Any, norm: Any, activation: Any, inputs: Any) -> Callable[[], None]:
+    """Returns what undoes it."""
     weights, own = layer.parametrizations.weight, layer.bias
     weights.append(_Factor(norm))
 

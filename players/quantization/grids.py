@@ -130,8 +130,8 @@ class _Rounding(torch.autograd.Function):
         ctx.inside = max((lowest - 0.5) * scale, between[0]), min((highest + 0.5) * scale, between[1])
         if between == ANYWHERE:
             return _at_levels(x, scale, lowest, highest)
-        ends = (torch.tensor(between) * (1 / scale)).round_().clamp_(lowest, highest).tolist()
-        return _at_levels(x, scale, *ends)
+        ends = torch.tensor(between, dtype=torch.promote_types(x.dtype, torch.float32)) * (1 / scale)
+        return _at_levels(x, scale, *ends.round_().clamp_(lowest, highest).tolist())
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:

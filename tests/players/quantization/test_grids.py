@@ -1,14 +1,17 @@
 """Fake quantization: values by hand, the published code's, and what holds for every grid."""
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from tests.strategies import bit_widths, normal, seeds
 from zerosum.players import Grid, fake_quantize
-from zerosum.players.quantization.grids import round_beside
+from zerosum.players.quantization.grids import round_beside, round_to_levels
 
 spans = st.floats(1e-3, 1e3)
 ranged = given(seeds, st.floats(-100, 100), spans, bit_widths, st.booleans())
@@ -200,3 +203,18 @@ def test_more_than_8_bits_for_activations(seed, low, span, bits, symmetric):
     assert ((found - inside).abs() <= 0.501 * grid.scale + 2e-7 * x.abs().max()).all()
     assert len(found.unique()) <= 2**bits
     assert torch.allclose(grid.round(found), found, atol=0, rtol=1e-6)
+
+
+@ranged
+@pytest.mark.parametrize("between", [(0.0, math.inf), (0.0, 6.0), (-1.0, 1.0), (-math.inf, 2.5)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_limits_and_rounding_in_one_go(between, dtype, seed, low, span, bits, symmetric):
+    x, grid = values_and_grid(seed, low, span, bits, symmetric)
+    x = x.to(dtype).requires_grad_()
+    numbers = grid.scale.item(), int(grid.zero_point.item()), bits
+    after = round_to_levels(F.hardtanh(x, *between), *numbers)
+    at_once = round_to_levels(x, *numbers, between)
+    assert torch.equal(at_once, after)
+    weights = torch.randn(len(x), generator=torch.Generator().manual_seed(seed)).to(dtype)
+    gradients = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (at_once, after)]
+    assert torch.equal(*gradients)
