@@ -28,6 +28,7 @@ class Game(Generic[PlayT]):
     Attributes:
         players: the maximizer before the minimizer.
         round: that is being played, counted from 0, for samples and terms that change with it.
+        round_was_asked: somebody has read ``round``.
 
     Raises:
         ValueError: players on one side, equal names, a parameter that both move, or a player with nothing to lower.
@@ -37,7 +38,8 @@ class Game(Generic[PlayT]):
     play: Callable[[Any], PlayT]
     payoff: Callable[[PlayT], Tensor] | None = None
     sample: Callable[[], Any] = lambda: None
-    round: int = field(default=0, init=False)
+    round_was_asked: bool = field(default=False, init=False)
+    _round: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.players = tuple(sorted(self.players, key=lambda player: player.side))
@@ -54,6 +56,15 @@ class Game(Generic[PlayT]):
         for player in self.players:
             if self.payoff is None and player.surrogate is None and not player.terms:
                 raise ValueError(f"{player.name!r} has nothing to lower: no payoff, no surrogate and no terms")
+
+    @property
+    def round(self) -> int:
+        self.round_was_asked = True
+        return self._round
+
+    @round.setter
+    def round(self, round: int) -> None:
+        self._round = round
 
     @property
     def maximizer(self) -> Player:

@@ -142,7 +142,6 @@ class Reconstruction:
             return (play.found - play.wanted).square().sum() / (play.found.numel() * variance)
 
         rounders = [quantizer for _, quantizer in rounded_weights(module)]
-        deciding = any(not rounder.rounding.settles for rounder in rounders)
 
         def undecided(play: Play) -> Tensor:
             """Of roundings that are learned: what forces a decision, from a fifth of the steps on, and ever harder."""
@@ -158,7 +157,7 @@ class Reconstruction:
             adam,
             "minimize",
             surrogate=error_of,
-            terms={"undecided": undecided} if deciding else {},
+            terms={"undecided": undecided} if any(not rounder.rounding.settles for rounder in rounders) else {},
             schedule=CosineAnnealingLR(adam, self.steps),
         )
         game = Game((answering,), play, sample=sample)
@@ -168,8 +167,7 @@ class Reconstruction:
             # Where activations are dropped, they are left as they were before rounding, but behind ReLU.
             folding = folded(student, behind, block.layers if not self.dropped else ())
             with dropping(module, self.dropped), learning(rounders), folding:
-                # How far roundings are to be decided is counted by rounds, on the host.
-                Match(game, Simultaneous() if deciding else Graphed(Simultaneous()), self.steps).play()
+                Match(game, Graphed(Simultaneous()), self.steps).play()
             after = error()
         except Diverged:
             after = float("nan")

@@ -24,13 +24,13 @@ class Graphed(Dynamics):
     random numbers go on, and so do step sizes and schedules.
 
     What Python does in a round it does while that is recorded, and then no more: the game's ``sample``, ``play``,
-    payoff and terms may not go by ``game.round`` or by anything else that the host counts or changes, nor read tensors
-    that others put in the place of those recorded. The rounds of a match in between that other rules play may do so:
-    all is recorded anew after them, when a player comes in, and when the match is put back.
+    payoff and terms may not go by what they count themselves, nor read tensors that others put in the place of those
+    recorded. The rounds of a match in between that other rules play may do so: all is recorded anew after them, when a
+    player comes in, and when the match is put back.
 
     Rounds are played as they are, if slower, where a graph would not be the same or cannot be had: on CPUs, of several
-    ranks, where the rule or a transform has a memory, where an optimizer is not ``fused``, and where a round waits for
-    the device or draws random numbers on the host.
+    ranks, where the rule or a transform has a memory, where an optimizer is not ``fused``, and where a round asks for
+    ``game.round``, waits for the device or draws random numbers on the host.
 
     Args:
         inner: any other dynamics.
@@ -65,8 +65,11 @@ class Graphed(Dynamics):
         if self._played[names] > 2:
             return self._record(game, movers, names)
         found: list[str] = []
+        game.round_was_asked = False
         with _StepSizes(movers).on_device(), _watching_the_host(found):
             result = self.inner.step(game, movers)
+        if game.round_was_asked:
+            found.append("it goes by the number of the round")
         if self._played[names] == 2 and found:  # in the first, much is done once
             self.reasons[names] = found[0]
         return result

@@ -247,6 +247,16 @@ def test_what_cannot_be_recorded_is_played_as_it_is(why, rule, options):
     torch.testing.assert_close(state_of(found), state_of(plain), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("part", ["sample", "play", "payoff"])
+def test_a_round_that_asks_which_it_is_is_played_as_it_is(part, device):
+    game, rule = gan(device), Graphed(Simultaneous())
+    asked, given = [], getattr(game, part)
+    setattr(game, part, lambda *args: asked.append(game.round) or given(*args))
+    Match(game, rule, 6).play()
+    assert asked == [0, 1, 2, 3, 4, 5]
+    assert rule.reasons == {BOTH: "it goes by the number of the round"}
+
+
 @on_cuda
 @pytest.mark.parametrize(
     ("why", "disturb"),
