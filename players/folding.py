@@ -85,21 +85,22 @@ def _fold(layer: Any, norm: Any, activation: Any, inputs: Any) -> Callable[[], N
     weights.append(_Factor(norm))
 
     def move(module: nn.Module, args: Any) -> None:
-        shift = norm.bias - norm.running_mean * _factor(norm)
-        vars(layer)["bias"] = shift if own is None else shift + own * _factor(norm)
+        factor = _factor(norm)
+        shift = norm.bias - norm.running_mean * factor
+        vars(layer)["bias"] = shift if own is None else shift + own * factor
 
     handle = layer.register_forward_pre_hook(move)
     takes_over = isinstance(inputs, ActivationQuantizer) and inputs.may_limit()
-    silent = [norm, *([activation] if takes_over and activation is not norm else [])]
-    vars(norm)["forward"] = activation_of(norm)
-    for module in silent if takes_over else ():
-        vars(module)["forward"] = _pass
+    silence = nn.Identity()
+    instead = {norm: silence, activation: silence} if takes_over else {norm: activation_of(norm)}
+    for module, forward in instead.items():
+        vars(module)["forward"] = forward
     if takes_over:
         inputs.between = _ends(activation)
 
     def undo() -> None:
         del weights[-1]
-        for module in silent:
+        for module in instead:
             del vars(module)["forward"]
         vars(layer).pop("bias", None)
         handle.remove()
@@ -107,10 +108,6 @@ def _fold(layer: Any, norm: Any, activation: Any, inputs: Any) -> Callable[[], N
             del inputs.between
 
     return undo
-
-
-def _pass(x: Tensor) -> Tensor:
-    return x
 
 
 class _Factor(nn.Module):

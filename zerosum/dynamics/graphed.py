@@ -53,7 +53,7 @@ class Graphed(Dynamics):
     def step(self, game: Game[Any], movers: Sequence[Player]) -> Round:
         names = tuple(player.name for player in movers)
         goes_on = game is self._game and 0 <= game.round - self._round <= 1
-        if not goes_on or not all(kept.holds() for kept in self._recordings.values()):
+        if not goes_on or not all(kept.holds(game) for kept in self._recordings.values()):
             self._forget()
         self._game, self._round = game, game.round
         if names in self._recordings:
@@ -142,13 +142,13 @@ class _Recording:
             for player, steps in zip(movers, before, strict=True):
                 player.steps = steps
         self._steepest = [player.steepest for player in movers]
-        self._game, self._scales = game, _step_scales(game)
+        self._scales = _step_scales(game)
         self._read = list(_read_by(game))
 
-    def holds(self) -> bool:
+    def holds(self, game: Game[Any]) -> bool:
         """Whether all that the round reads of the players still stands where it stood."""
         unmoved = all(place.get(name) is value for place, name, value in self._read)
-        return unmoved and self._scales == _step_scales(self._game)
+        return unmoved and self._scales == _step_scales(game)
 
     def play(self) -> Round:
         """It, with the step sizes of now."""

@@ -32,7 +32,7 @@ on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA devi
 BOTH = ("critic", "generator")
 
 
-def gan(device="cuda", fused=True, play=None, **options):
+def gan(device="cuda", fused=True, **options):
     """Both kinds of state that a round has beside parameters: running statistics and an optimizer's; and chance."""
     torch.manual_seed(3)
     generator = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 2))
@@ -47,7 +47,7 @@ def gan(device="cuda", fused=True, play=None, **options):
             Player("critic", critic, sgd, "maximize", schedule=CosineAnnealingLR(sgd, 20), transform=clip_norm(1.0)),
             Player("generator", generator, adam, "minimize", schedule=CosineAnnealingLR(adam, 20), **options),
         ),
-        play=play or (lambda z: (critic(target + 0.1 * z[:, :2]), critic(generator(z)))),
+        play=lambda z: (critic(target + 0.1 * z[:, :2]), critic(generator(z))),
         payoff=lambda play: play[0].mean() - play[1].mean() - 0.1 * play[0].square().mean(),
         sample=lambda: torch.randn(32, 3, device=device),
     )
