@@ -181,12 +181,16 @@ def breakdown(game: Round) -> dict[str, float]:
         towards = [torch.ones_like(x) for x in outputs]
         return lambda: torch.autograd.grad(outputs, wanted, towards, retain_graph=True)
 
-    generated, logits = scene.source.module(*drawn), scene.pair.teacher(images)
+    def seen_by_p() -> Tensor:
+        scene.prior.listen()
+        return scene.pair.teacher(images)
+
+    generated, logits = scene.source.module(*drawn), seen_by_p()
     tapped = [logits, *(x for moments in scene.prior.take()[0] for x in moments)]
     actions = {
         "G forward": lambda: scene.source.module(*drawn),
         "G backward": backward([generated], list(scene.source.module.parameters())),
-        "P forward": lambda: scene.pair.teacher(images),
+        "P forward": seen_by_p,
         "P backward": backward(tapped, images),
     }
     for name, network in {"Q": unquantized, "quantized Q": scene.pair.student}.items():

@@ -11,10 +11,10 @@ from zerosum.players.backbones import InputSpace
 from zerosum.players.blocks import Block
 from zerosum.players.quantization.precision import quantizable_layers
 from zerosum.players.quantization.tracing import find_ends
-from zerosum.players.statistics import Taps
+from zerosum.players.statistics import ListeningTaps, Taps
 
 
-class BlockTaps(Taps):
+class BlockTaps(ListeningTaps):
     """Taps on blocks of a network, or of a copy: what each gives last that has places, which pooling takes away.
 
     Places are pixels, or tokens but for class and register tokens, which are left out. A block that gives nothing with
@@ -27,27 +27,17 @@ class BlockTaps(Taps):
 
     def __init__(self, network: nn.Module, names: Sequence[Sequence[str]]) -> None:
         super().__init__()
-        self.listening = False
-        self._features: dict[int, Tensor] = {}
         self._prefix = int(getattr(network, "num_prefix_tokens", 0))
         self._channels_last = getattr(network, "output_fmt", "NCHW") == "NHWC"  # what timm calls it
         for place, block in enumerate(names):
             for name in block:
                 self._handles.append(network.get_submodule(name).register_forward_hook(self._tap(place)))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_features": {}}  # in a graph, they cannot be copied
-
-    def listen(self) -> None:
-        """To the next forward pass."""
-        self.listening, self._features = True, {}
-
     def take(self) -> list[Tensor]:
-        """Of that pass, (N, channels, height, width) of each block, in their order and in the graph; of tokens
-        (N, tokens, channels), which have one axis for their places, (N, channels, tokens, 1)."""
-        taken = [self._features[place] for place in sorted(self._features)]
-        self.listening, self._features = False, {}
-        return taken
+        """Of the pass that was listened to, (N, channels, height, width) of each block, in their order and in the
+        graph; of tokens (N, tokens, channels), which have one axis for their places, (N, channels, tokens, 1)."""
+        features = dict(self._taken())
+        return [features[place] for place in sorted(features)]
 
     def _tap(self, place: int) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -60,7 +50,7 @@ class BlockTaps(Taps):
                 elif output.ndim == 4 and self._channels_last and not isinstance(module, nn.Conv2d):
                     output = rearrange(output, "n h w c -> n c h w")
                 if output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
-                    self._features[place] = output
+                    self._heard.append((place, output))
             return given
 
         return hook

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from zerosum.players.arguments import input_of
-from zerosum.players.statistics import batchnorm_layers
+from zerosum.players.statistics import batchnorm_layers, moments_of_channels
 
 Moments = tuple[Tensor, Tensor]
 _LOOKED_AT = 96
@@ -43,11 +43,10 @@ class AlignedMoments:
     def _find(self, layer: Any, args: Any, kwargs: Any) -> None:
         if layer in self._found:  # it runs again
             return
-        x = input_of(layer, args, kwargs).float()
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        found, remembered = x.var(axes, correction=0) + layer.eps, layer.running_var + layer.eps
+        mean, variance = moments_of_channels(input_of(layer, args, kwargs))
+        found, remembered = variance + layer.eps, layer.running_var + layer.eps
         gain = (remembered / found).sqrt().clamp(1 / _MOST, _MOST)
-        self._found[layer] = x.mean(axes), remembered / gain**2 - layer.eps
+        self._found[layer] = mean, remembered / gain**2 - layer.eps
         _remember(layer, self._found[layer])
 
     @contextmanager

@@ -34,8 +34,30 @@ class Taps:
         self._handles = []
 
 
-class BatchNormTaps(Taps):
-    """Taps on every BatchNorm layer of a network: after each forward pass, the moments of what each layer was given.
+class ListeningTaps(Taps):
+    """Taps that hear a forward pass when they are asked to, and cost nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listening = False
+        self._heard: list[Any] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_heard": []}  # which may be in a graph, and cannot be copied
+
+    def listen(self) -> None:
+        """To the next forward pass."""
+        self.listening, self._heard = True, []
+
+    def _taken(self) -> list[Any]:
+        """What was heard, which is then forgotten, or its graph would outlive the round."""
+        heard = self._heard
+        self.listening, self._heard = False, []
+        return heard
+
+
+class BatchNormTaps(ListeningTaps):
+    """Taps on every BatchNorm layer of a network: after a forward pass, the moments of what each layer was given.
 
     Raises:
         ValueError: the network has no BatchNorm layer that keeps running statistics.
@@ -46,43 +68,34 @@ class BatchNormTaps(Taps):
         if not layers:
             raise ValueError(f"{type(network).__name__} has no BatchNorm layer, so no statistics to align images with")
         super().__init__()
-        self._batch_stats: list[Moments] = []
-        self._running_stats: list[Moments] = []
-        self._handles.append(network.register_forward_pre_hook(self._clear))
         for layer in layers:
             self._handles.append(layer.register_forward_pre_hook(self._tap, with_kwargs=True))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {
-            "_batch_stats": [],
-            "_running_stats": [],
-        }  # which may be in a graph, and cannot be copied
-
     def take(self) -> tuple[list[Moments], list[Moments]]:
-        """The moments of the newest forward pass, which are then forgotten, or their graph would outlive the round.
+        """The moments of the pass that was listened to, which are then forgotten.
 
         Returns:
             Of the batch (biased variance) and running (mean, variance) pairs, each (channels,), one a layer in the
             order the layers ran. The batch's stay in the graph, so that a term of them reaches whoever made the images.
         """
-        taken = self._batch_stats, self._running_stats
-        self._batch_stats, self._running_stats = [], []
-        return taken
-
-    def _clear(self, network: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self._batch_stats, self._running_stats = [], []
+        heard = self._taken()
+        return [batch for batch, _ in heard], [running for _, running in heard]
 
     def _tap(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._batch_stats.append(_Moments.apply(input_of(layer, args, kwargs)))
-        self._running_stats.append((layer.running_mean, layer.running_var))  # type: ignore[arg-type]
+        if self.listening:
+            found = moments_of_channels(input_of(layer, args, kwargs))
+            self._heard.append((found, (layer.running_mean, layer.running_var)))
+
+
+def moments_of_channels(x: Tensor) -> Moments:
+    """Mean and biased variance of each channel, both (channels,), float32 at least, of ``x`` (N, channels, …)."""
+    mean, variance = _Moments.apply(x)
+    return mean, variance
 
 
 class _Moments(torch.autograd.Function):
-    """Mean and biased variance over all axes but the channels' (N, channels, …), both (channels,), float32 at least.
-
-    As torch.var_mean, by the kernel that BatchNorm uses in training, ten times faster on the CPU (measured,
-    16 × 16 × 32 × 32), and with a gradient of one pass.
-    """
+    """As torch.var_mean, by the kernel that BatchNorm uses in training, ten times faster on the CPU (measured,
+    16 × 16 × 32 × 32), and with a gradient of one pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,7 +114,7 @@ class _Moments(torch.autograd.Function):
         return torch.addcmul(offset.view(shape), x, slope.view(shape)).to(x.dtype)
 
 
-class PatchTaps(Taps):
+class PatchTaps(ListeningTaps):
     """Taps on how a network tells the patches of an image apart.
 
     Read are the outputs of the self-attention modules, as PSAQ-ViT takes them (Li et al., ECCV 2022), which are the
@@ -115,7 +128,6 @@ class PatchTaps(Taps):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self._patches: list[Tensor] = []
         self._prefix = int(getattr(network, "num_prefix_tokens", 0))
         attention = [m for m in network.modules() if _attends(m) and sum(map(_attends, m.modules())) == 1]
         norms = [m for m in network.modules() if isinstance(m, nn.LayerNorm | nn.GroupNorm)]
@@ -123,25 +135,15 @@ class PatchTaps(Taps):
             raise ValueError(
                 f"{type(network).__name__} has no attention, no LayerNorm and no GroupNorm, so no patches to compare"
             )
-        self._handles.append(network.register_forward_pre_hook(self._clear))
         for module in attention:
             self._handles.append(module.register_forward_hook(self._tap_attention))
         for norm in norms if not attention else ():
             self._handles.append(norm.register_forward_pre_hook(self._tap_norm, with_kwargs=True))
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_patches": []}  # in a graph, they cannot be copied
-
     def take(self) -> list[Tensor]:
-        """Of the newest forward pass, tensors (images, patches, channels) in the order they were reached.
-
-        They are in the graph, and then forgotten, or it would outlive the round.
-        """
-        taken, self._patches = self._patches, []
-        return taken
-
-    def _clear(self, network: nn.Module, args: tuple[Tensor, ...]) -> None:
-        self._patches = []
+        """Of the pass that was listened to, tensors (images, patches, channels) in the order they were reached, in the
+        graph; they are then forgotten."""
+        return self._taken()
 
     def _tap_attention(self, module: nn.Module, args: Any, output: Any) -> None:
         x = output[0] if isinstance(output, Sequence) else output
@@ -154,11 +156,11 @@ class PatchTaps(Taps):
         self._tap(input_of(norm, args, kwargs).movedim(channel_axis, -1))
 
     def _tap(self, x: Tensor) -> None:
-        if x.ndim < 3:  # pooled
+        if x.ndim < 3 or not self.listening:  # pooled, where it has two
             return
         patches = rearrange(x, "n ... c -> n (...) c")
         if patches.shape[1] > 1:
-            self._patches.append(patches[:, :: -(-patches.shape[1] // _PATCHES)])
+            self._heard.append(patches[:, :: -(-patches.shape[1] // _PATCHES)])
 
 
 def _attends(module: nn.Module) -> bool:

@@ -18,8 +18,11 @@ class Prior(Protocol):
 
     name: str
 
+    def listen(self) -> None:
+        """To the next forward pass."""
+
     def take(self) -> Any:
-        """What the newest forward pass left, in the graph, and then forgotten."""
+        """What that left, in the graph, and then forgotten."""
 
     def loss(self, seen: Any) -> Tensor:
         """A scalar of what :meth:`take` gave, that whoever makes the images lowers."""
@@ -29,6 +32,9 @@ class NoPrior:
     """Images are whatever their player wants; P is asked nothing."""
 
     name = "nothing"
+
+    def listen(self) -> None:
+        pass
 
     def take(self) -> None:
         return None
@@ -47,7 +53,8 @@ class BatchNormPrior:
     name = "bn_alignment"
 
     def __init__(self, teacher: nn.Module) -> None:
-        self.take = BatchNormTaps(teacher).take
+        taps = BatchNormTaps(teacher)
+        self.listen, self.take = taps.listen, taps.take
 
     def loss(self, seen: tuple[Sequence[Moments], Sequence[Moments]]) -> Tensor:
         batch, running = seen
@@ -64,7 +71,8 @@ class PatchPrior:
     name = "patch_entropy"
 
     def __init__(self, teacher: nn.Module) -> None:
-        self.take = PatchTaps(teacher).take
+        taps = PatchTaps(teacher)
+        self.listen, self.take = taps.listen, taps.take
 
     def loss(self, seen: Sequence[Tensor]) -> Tensor:
         return patch_entropy_loss(seen)

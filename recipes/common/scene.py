@@ -77,6 +77,7 @@ class Scene:
     def see(self, images: Tensor, labels: Tensor) -> Play:
         """Any images, seen by both networks."""
         with self.arithmetic():
+            self.prior.listen()
             for taps in self._inside:
                 taps.listen()
             p, q = self._teach(images), self.pair.student(images)

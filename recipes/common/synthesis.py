@@ -158,6 +158,7 @@ class Synthesis:
         def play(drawn: Any) -> Seen:
             with self.arithmetic():
                 images = source.images(drawn)
+                self.prior.listen()
                 logits = self.pair.teacher(images).float()
             return Seen(images, source.labels(drawn), logits, self.prior.take())
 

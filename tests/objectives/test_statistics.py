@@ -64,6 +64,7 @@ def test_of_data_such_as_the_network_has_seen_it_goes_to_zero_with_their_number(
     prior = form(network)
 
     def found(count):
+        prior.listen()
         network(1 + 2 * torch.randn(count, 2, 8, 8))
         return prior.loss(prior.take()).item()
 

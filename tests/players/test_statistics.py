@@ -12,6 +12,7 @@ def test_moments_of_what_each_layer_was_given():
     taps = BatchNormTaps(network)
     for _ in range(2):  # taps are of the newest pass alone
         images = torch.randn(4, 2, 5, 5, requires_grad=True)
+        taps.listen()
         network(images)
     batch_stats, running_stats = taps.take()
     assert taps.take() == ([], [])  # they would keep the graph of the round in memory
@@ -43,6 +44,7 @@ def test_moments_have_the_first_and_second_derivatives_of_var_mean(shape, seed):
         (first,) = torch.autograd.grad((mean * towards + variance.square()).sum(), x, create_graph=True)
         return mean, variance, first, *torch.autograd.grad((first * x.detach().cos()).sum(), x)
 
+    taps.listen()
     network(x)
     (found,), _ = taps.take()
     variance, mean = torch.var_mean(x, [axis for axis in range(x.ndim) if axis != 1], correction=0)
@@ -68,6 +70,7 @@ def test_patches_of_networks_without_batchnorm(name, size, blocks, patches):
     taps = PatchTaps(network)
     for _ in range(2):
         images = torch.randn(2, 3, size, size, requires_grad=True)
+        taps.listen()
         with torch.set_grad_enabled(True):
             network(images)
     found = taps.take()
@@ -93,6 +96,7 @@ def test_patches_are_the_outputs_of_attention_without_the_class_token():
     network.num_prefix_tokens = 1
     taps = PatchTaps(network)
     x = torch.randn(2, 6, 4)
+    taps.listen()
     network(x)
     (patches,) = taps.take()
     torch.testing.assert_close(patches, network[0](x)[:, 1:])
@@ -102,6 +106,7 @@ def test_patches_of_feature_maps_have_their_channels_last():
     network = nn.Sequential(nn.GroupNorm(1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LayerNorm(3))
     taps = PatchTaps(network)
     x = torch.randn(2, 3, 4, 5)
+    taps.listen()
     network(x)
     (patches,) = taps.take()  # what the LayerNorm is given has no patches any more
     assert torch.equal(patches, x.flatten(2).mT)
@@ -114,6 +119,7 @@ def test_patches_of_attention_are_of_an_image_each_in_either_order():
         network = nn.TransformerEncoderLayer(8, 2, 8, dropout=0.0, batch_first=batch_first)
         for attends in (network, separated(network)):
             taps = PatchTaps(attends)
+            taps.listen()
             attends(x if batch_first else x.transpose(0, 1))
             taken += taps.take()
     assert len(taken) == 4
@@ -144,6 +150,7 @@ def test_taps_are_removed_and_a_quantized_copy_has_none(taps, network):
     network = network()
     network.register_forward_hook(lambda module, args, output: None)  # somebody else's
     tapped, images = taps(network), torch.randn(2, 3, 3, 3, requires_grad=True)
+    tapped.listen()
     network(images)  # what the taps hold is in a graph
     quantized = quantize(network, Bits(4, 32))
     assert hooks(quantized) == 1
@@ -151,9 +158,12 @@ def test_taps_are_removed_and_a_quantized_copy_has_none(taps, network):
     quantized(images)
     taken = tapped.take()
     assert len(taken[0]) > 0
+    network(images)  # nobody listens
+    assert len(tapped.take()[0] if taps is BatchNormTaps else tapped.take()) == 0
     tapped.remove()
     tapped.remove()
     assert hooks(network) == 1
+    tapped.listen()
     network(images)
     assert len(tapped.take()[0] if taps is BatchNormTaps else tapped.take()) == 0
 
@@ -169,9 +179,11 @@ def test_layers_called_by_keyword_are_tapped():
 
     network, x = Keyword(nn.BatchNorm2d(2)), torch.randn(2, 2, 3, 3)
     taps = BatchNormTaps(network)
+    taps.listen()
     network(x=x)
     torch.testing.assert_close(taps.take()[0][0][0], x.mean(dim=(0, 2, 3)))
     network = Keyword(nn.GroupNorm(1, 2))
     patches = PatchTaps(network)
+    patches.listen()
     network(x)
     assert torch.equal(patches.take()[0], x.flatten(2).mT)

@@ -154,6 +154,7 @@ def test_images_are_closer_to_what_batchnorm_remembers(pair):
     synthesis = Synthesis(pair, prior, rounds=200, batch_size=16)
 
     def distance(images):
+        prior.listen()
         with torch.no_grad():
             pair.teacher(images)
             return prior.loss(prior.take()).item()
