@@ -68,10 +68,8 @@ class Grid(NamedTuple):
         """
         if channel_axis is None:
             return round_to_levels(x, self.scale.item(), int(self.zero_point.item()), self.bits)
-        if x.device.type == "cpu":
-            scale, levels = self.scale.detach(), 2**self.bits - 1
-            return torch.fake_quantize_per_channel_affine(x, scale, self.zero_point, channel_axis, 0, levels)
-        return round_beside(x, self.beside(x, channel_axis))
+        scale, zero_point, bits = self.beside(x, channel_axis)
+        return _RoundingByChannel.apply(x, scale.detach(), zero_point, 2**bits - 1)
 
     def round_learning(self, x: Tensor, values_a_scale: int, channel_axis: int | None = None) -> Tensor:
         """``x`` at the nearest levels, with a gradient for the scale too: learned step size quantization.
@@ -139,19 +137,17 @@ class _Rounding(torch.autograd.Function):
         return torch.ops.aten.hardtanh_backward(gradient, x, *ctx.inside), None, None, None, None
 
 
-def round_beside(x: Tensor, grid: Grid) -> Tensor:
-    """:meth:`Grid.round` for a grid that broadcasts against ``x`` (:meth:`Grid.beside`), to the bit what
-    torch.fake_quantize_per_channel_affine gives, which lets the host wait for the device to see whether zero points are
-    in range."""
-    return _RoundingBeside.apply(x, grid.scale.detach(), -grid.zero_point, 2**grid.bits - 1 - grid.zero_point)
+class _RoundingByChannel(torch.autograd.Function):
+    """To the bit what torch.fake_quantize_per_channel_affine does, which is five times as slow on the CPU, and lets the
+    host wait for the device to see whether zero points are in range. Scale and zero point broadcast against ``x``."""
 
-
-class _RoundingBeside(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, lowest: Tensor, highest: Tensor) -> Tensor:
-        levels = (x.to(torch.promote_types(x.dtype, torch.float32)) * scale.reciprocal()).round_()
-        ctx.save_for_backward((levels >= lowest) & (levels <= highest))
-        return (levels.clamp_(lowest, highest) * scale).to(x.dtype)
+    def forward(ctx: Any, x: Tensor, scale: Tensor, zero_point: Tensor, highest: int) -> Tensor:
+        zero = zero_point.to(scale.dtype)
+        k = (x.to(torch.promote_types(x.dtype, torch.float32)) * scale.reciprocal()).round_().add_(zero)
+        level = k.clamp(0, highest)
+        ctx.save_for_backward(level == k)
+        return level.sub_(zero).mul_(scale).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:

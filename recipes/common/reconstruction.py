@@ -116,15 +116,14 @@ class Reconstruction:
         inputs, clean, wanted = pool.inputs, pool.clean, pool.wanted
         module = nn.ModuleList([student.get_submodule(name) for name in block.modules])
         like = next(student.parameters())
-        variance = _variance(wanted)
+        variance = variance_of(wanted)
 
-        @torch.no_grad()
-        def error() -> float:
+        def error() -> tuple[float, Tensor]:
+            found = record_output(student, block, inputs, like, _WIDEST)
             total = 0.0  # a batch at a time: a recording may be larger than the memory
             for chosen in torch.split(torch.arange(len(wanted)), _WIDEST):
-                found = run_block(student, block, inputs.of(chosen, like)).double()
-                total += (found - rows_of(wanted, chosen, like)).square().sum().item()
-            return total / wanted.numel() / variance
+                total += (rows_of(found, chosen, like) - rows_of(wanted, chosen, like)).square().sum().item()
+            return total / wanted.numel() / variance, found
 
         def sample() -> Tensor:
             return torch.randint(len(wanted), (share(self.batch_size),), device=device)
@@ -161,20 +160,21 @@ class Reconstruction:
             schedule=CosineAnnealingLR(adam, self.steps),
         )
         game = Game((answering,), play, sample=sample)
-        start, before = answering.values(), error()
+        start, (before, _) = answering.values(), error()
         try:
             behind = {name: self._behind[name] for name in block.layers if name in self._behind}
             # Where activations are dropped, they are left as they were before rounding, but behind ReLU.
             folding = folded(student, behind, block.layers if not self.dropped else ())
             with dropping(module, self.dropped), learning(rounders), folding:
                 Match(game, Graphed(Simultaneous()), self.steps).play()
-            after = error()
+            settle(module)
+            after, pool.found = error()
         except Diverged:
             after = float("nan")
         if agreed(after < before):
-            settle(module)
             return before, after
         answering.place(start)
+        pool.found = None
         return before, before
 
     def write(self, path: Path) -> None:
@@ -196,11 +196,13 @@ class Reconstruction:
 
 class _Pass:
     """A pool of images on its way through P and Q, from block to block: ``inputs`` and ``clean``, what enters the
-    block that it has come to, in Q and in P, and ``wanted``, what P's block gives."""
+    block that it has come to, in Q and in P; ``wanted``, what P's block gives, and ``found``, what Q's does, where that
+    has been seen since it answered."""
 
     inputs: Inputs
     clean: Inputs
     wanted: Tensor
+    found: Tensor | None = None
 
     def __init__(self, pair: Pair, blocks: Sequence[Block], images: Tensor) -> None:
         self.pair, self.blocks, self.pool = pair, blocks, images
@@ -215,19 +217,24 @@ class _Pass:
             block, pair = self.blocks[self._place], self.pair
             if block.chained:
                 before = self.blocks[self._place - 1]
-                given = record_output(pair.student, before, self.inputs, self._like, _WIDEST)
-                self.inputs, self.clean = chained_inputs(given), chained_inputs(self.wanted)
+                if self.found is None:
+                    self.found = record_output(pair.student, before, self.inputs, self._like, _WIDEST)
+                self.inputs, self.clean = chained_inputs(self.found), chained_inputs(self.wanted)
             else:
                 self.inputs, self.clean = (
                     record_inputs(network, block, self.pool, _WIDEST) for network in (pair.student, pair.teacher)
                 )
             self.wanted = record_output(pair.teacher, block, self.clean, self._like, _WIDEST)
+            self.found = None
 
 
-def _variance(values: Tensor) -> float:
+def variance_of(values: Tensor) -> float:
     """Of all values, a batch at a time; above zero."""
     total = squares = 0.0
+    wide = torch.promote_types(values.dtype, torch.float32)
+    somewhere = values[:1].to(wide).mean()  # so that little is subtracted from much below
     for rows in torch.split(values, _WIDEST):
-        total, squares = total + rows.double().sum().item(), squares + rows.double().square().sum().item()
+        away = rows.to(wide) - somewhere
+        total, squares = total + away.sum().item(), squares + away.square().sum().item()
     mean = total / values.numel()
     return max(squares / values.numel() - mean**2, torch.finfo(torch.float32).tiny)

@@ -32,7 +32,7 @@ from zerosum.players.recording import record_inputs, record_output
 from zerosum.recipes.adasg import Config, make_game
 from zerosum.recipes.common.data_free import scene_of
 from zerosum.recipes.common.pair import Pair
-from zerosum.recipes.common.reconstruction import Reconstruction
+from zerosum.recipes.common.reconstruction import Reconstruction, variance_of
 from zerosum.recipes.common.step_sizes import parameter_groups
 from zerosum.runs.run import main
 
@@ -262,6 +262,13 @@ def test_the_state_that_is_kept_is_the_one_that_is_reported(tmp_path):
     assert summary["after_top1"] == pytest.approx(least["top1"])
     assert least is not measured[-1]
     assert top1_of_classes(tmp_path / "run") == pytest.approx(summary["after_top1"])
+
+
+@given(seeds, st.sampled_from([0.0, 1.0, -1e4]), st.sampled_from([torch.float16, torch.float32, torch.float64]))
+def test_the_variance_of_a_recording_far_from_zero(seed, mean, dtype):
+    values = mean + 10 * torch.randn(40, 3, 50, generator=torch.Generator().manual_seed(seed))
+    values = values.to(dtype)
+    assert variance_of(values) == pytest.approx(values.double().var(correction=0).item(), rel=1e-4)
 
 
 def test_what_makes_no_sense_is_refused():

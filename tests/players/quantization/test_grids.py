@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.strategies import bit_widths, normal, seeds
 from zerosum.players import Grid, fake_quantize
-from zerosum.players.quantization.grids import round_beside, round_to_levels
+from zerosum.players.quantization.grids import round_to_levels
 
 spans = st.floats(1e-3, 1e3)
 ranged = given(seeds, st.floats(-100, 100), spans, bit_widths, st.booleans())
@@ -110,11 +110,12 @@ def test_one_grid_is_pytorchs_fake_quantization_to_the_bit(seed, low, span, bits
 
 
 @ranged
-def test_grids_beside_are_pytorchs_fake_quantization_by_channel_to_the_bit(seed, low, span, bits, symmetric):
-    x = (normal(seed, 3, 50, 2, dtype=torch.float32) * span + low).requires_grad_()
+def test_grids_by_channel_are_pytorchs_fake_quantization_to_the_bit(seed, low, span, bits, symmetric):
+    x = (normal(seed, 50, 3, 2, dtype=torch.float32) * span + low).requires_grad_()
     lows = low * torch.tensor([1, 0.5, 2])
     grid = Grid.over(lows, lows + span * torch.tensor([1, 3, 0.1]), bits, symmetric)
-    found, expected = round_beside(x, grid.beside(x, 0)), grid.round(x, 0)
+    levels = grid.scale, grid.zero_point, 1, 0, 2**bits - 1
+    found, expected = grid.round(x, 1), torch.fake_quantize_per_channel_affine(x, *levels)
     assert torch.equal(found, expected)
     found, expected = (torch.autograd.grad(y.sum(), x)[0] for y in (found, expected))
     assert torch.equal(found, expected)
