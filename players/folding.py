@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 
 from zerosum.players.backbones import InputSpace
 from zerosum.players.graph import Traced, activation_of, only_reader, traced
+from zerosum.players.quantization.grids import ANYWHERE
 from zerosum.players.quantization.quantizers import ActivationQuantizer
 
 _ENDS = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}  # between which they leave values as they are
@@ -62,65 +63,81 @@ def _ends(module: Any) -> tuple[float, float] | None:
 @contextmanager
 def folded(network: nn.Module, behind: Mapping[str, Behind], readers: Container[str] = ()) -> Iterator[None]:
     """Inside, rounded weights are multiplied, and biases moved, as the BatchNorm behind their layer would do with what
-    the layer gives; and where one of ``readers`` reads what ReLU gives, the rounding of its input does that too.
-    BatchNorm and ReLU do nothing then: the same values, and the same gradients of all parameters, in fewer passes over
-    the activations.
+    the layer gives; and where one of ``readers`` reads what ReLU gives, the rounding of its input does that too, and
+    the scale of that is in the weights before it and behind it. BatchNorm and ReLU do nothing then: the same values,
+    and the same gradients of all parameters, in fewer passes over the activations.
 
     BatchNorm goes by what it remembers, in eval mode, as ever. What modules in between give is not what it was.
     """
-    with ExitStack() as undo:
+    with ExitStack() as all_folded:
         for name, (norm, activation, reader) in behind.items():
             layer = network.get_submodule(name)
             if not parametrize.is_parametrized(layer, "weight"):
                 continue
             modules = network.get_submodule(norm), network.get_submodule(activation) if activation else None
             next_layer = network.get_submodule(reader) if reader is not None and reader in readers else None
-            undo.callback(_fold(layer, *modules, getattr(next_layer, "input_quantizer", None)))
+            all_folded.enter_context(_folded(layer, *modules, next_layer))
         yield
 
 
-def _fold(layer: Any, norm: Any, activation: Any, inputs: Any) -> Callable[[], None]:
-    """Returns what undoes it."""
-    weights, own = layer.parametrizations.weight, layer.bias
-    weights.append(_Factor(norm))
+@contextmanager
+def _folded(layer: Any, norm: Any, activation: Any, reader: Any) -> Iterator[None]:
+    silence, scale = nn.Identity(), 1.0
+    instead = {norm: activation_of(norm)}
+    with ExitStack() as undo:
+        if _may_limit(reader):
+            scale = undo.enter_context(reader.input_quantizer.in_levels(_ends(activation) or ANYWHERE))
+            undo.enter_context(_multiplied(reader, lambda: scale))
+            instead = {norm: silence, activation: silence}
+        undo.enter_context(_multiplied(layer, lambda: _factor(norm, scale)))
+        for module, forward in instead.items():
+            vars(module)["forward"] = forward
+            undo.callback(vars(module).pop, "forward")
+        own = layer.bias
 
-    def move(module: nn.Module, args: Any) -> None:
-        factor = _factor(norm)
-        shift = norm.bias - norm.running_mean * factor
-        vars(layer)["bias"] = shift if own is None else shift + own * factor
+        def move(module: nn.Module, args: Any) -> None:
+            factor = _factor(norm, scale)
+            shift = norm.bias / scale - norm.running_mean * factor
+            vars(layer)["bias"] = shift if own is None else shift + own * factor
 
-    handle = layer.register_forward_pre_hook(move)
-    takes_over = isinstance(inputs, ActivationQuantizer) and inputs.may_limit()
-    silence = nn.Identity()
-    instead = {norm: silence, activation: silence} if takes_over else {norm: activation_of(norm)}
-    for module, forward in instead.items():
-        vars(module)["forward"] = forward
-    if takes_over:
-        inputs.between = _ends(activation)
+        undo.callback(layer.register_forward_pre_hook(move).remove)
+        undo.callback(vars(layer).pop, "bias", None)
+        yield
 
-    def undo() -> None:
+
+def _may_limit(reader: Any) -> bool:
+    """Whether there is one, whose rounding does as its ``between`` says, and whose weight can be multiplied."""
+    inputs = getattr(reader, "input_quantizer", None)
+    rounds = isinstance(inputs, ActivationQuantizer) and inputs.may_limit()
+    return rounds and parametrize.is_parametrized(reader, "weight")
+
+
+def _factor(norm: Any, scale: float) -> Tensor:
+    """What BatchNorm multiplies channels by, for what comes out in units of ``scale``."""
+    factor: Tensor = norm.weight * ((norm.running_var + norm.eps).rsqrt() / scale)
+    return factor
+
+
+@contextmanager
+def _multiplied(layer: Any, factor: Callable[[], Tensor | float]) -> Iterator[None]:
+    """Inside, the weight of a layer is multiplied by that, which has an element for each output channel, or one."""
+    weights = layer.parametrizations.weight
+    weights.append(_Factor(factor))
+    try:
+        yield
+    finally:
         del weights[-1]
-        for module in instead:
-            del vars(module)["forward"]
-        vars(layer).pop("bias", None)
-        handle.remove()
-        if takes_over:
-            del inputs.between
-
-    return undo
 
 
 class _Factor(nn.Module):
     """On a weight, whose first axis is that of what the layer gives."""
 
-    def __init__(self, norm: nn.Module) -> None:
+    def __init__(self, factor: Callable[[], Tensor | float]) -> None:
         super().__init__()
-        self._norm = (norm,)  # whose parameters are not to be found here
+        self._factor = factor
 
     def forward(self, weight: Tensor) -> Tensor:
-        return weight * _factor(self._norm[0]).view(-1, *[1] * (weight.ndim - 1))
-
-
-def _factor(norm: Any) -> Tensor:
-    factor: Tensor = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return factor
+        factor = self._factor()
+        if isinstance(factor, Tensor):
+            factor = factor.view(-1, *[1] * (weight.ndim - 1))
+        return weight * factor

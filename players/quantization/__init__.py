@@ -5,8 +5,8 @@ from zerosum.players.quantization.grids import Grid, fake_quantize
 from zerosum.players.quantization.layers import calibrate, layer_bits, quantize
 from zerosum.players.quantization.packing import load_packed, packed_state
 from zerosum.players.quantization.precision import Bits, assign_bits, quantizable_layers
-from zerosum.players.quantization.quantizers import Granularity, Scheme, Sums, Symmetry
 from zerosum.players.quantization.ranges import ActivationRange, WeightRange
+from zerosum.players.quantization.scheme import Granularity, Scheme, Sums, Symmetry
 from zerosum.players.quantization.table import LayerTable, describe_layers
 
 __all__ = [

@@ -114,8 +114,10 @@ def round_to_levels(
 
 
 def _at_levels(x: Tensor, scale: float, lowest: float, highest: float) -> Tensor:
-    levels = x.to(torch.promote_types(x.dtype, torch.float32)) * (1 / scale)
-    return levels.round_().clamp_(lowest, highest).mul_(scale).to(x.dtype)
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    if scale == 1:
+        return wide.round().clamp_(lowest, highest).to(x.dtype)
+    return (wide * (1 / scale)).round_().clamp_(lowest, highest).mul_(scale).to(x.dtype)
 
 
 class _Rounding(torch.autograd.Function):

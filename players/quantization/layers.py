@@ -24,9 +24,9 @@ from zerosum.players.quantization.quantizers import (
     ActivationQuantizer,
     LayerWeight,
     LogitsQuantizer,
-    Scheme,
     WeightQuantizer,
 )
+from zerosum.players.quantization.scheme import Scheme
 from zerosum.players.quantization.sums import quantize_sums
 from zerosum.players.quantization.tracing import find_ends
 from zerosum.players.statistics import Taps

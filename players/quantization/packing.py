@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from zerosum.players.quantization.integers import Integers, integers_of, keep_integers
 from zerosum.players.quantization.layers import float_weight, quantize, weight_quantizer
 from zerosum.players.quantization.precision import FULL_PRECISION, Bits, quantizable_layers
-from zerosum.players.quantization.quantizers import Scheme, weight_shape
+from zerosum.players.quantization.quantizers import weight_shape
+from zerosum.players.quantization.scheme import Scheme
 
 _PARTS = ("levels", "scale", "zero_point")
 

@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from zerosum.players.backbones import InputSpace
 from zerosum.players.probe import probe
-from zerosum.players.quantization.quantizers import ActivationQuantizer, Scheme
+from zerosum.players.quantization.quantizers import ActivationQuantizer
+from zerosum.players.quantization.scheme import Scheme
 
 _BITS = 8
 _ADDITIONS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, operator.add, operator.iadd}

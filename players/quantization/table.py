@@ -17,7 +17,8 @@ from zerosum.players.quantization.integers import integers_of
 from zerosum.players.quantization.layers import float_weight, layer_bits, weight_quantizer
 from zerosum.players.quantization.packing import packed_state
 from zerosum.players.quantization.precision import FULL_PRECISION, Bits, Layer, quantizable_layers
-from zerosum.players.quantization.quantizers import ActivationQuantizer, Scheme
+from zerosum.players.quantization.quantizers import ActivationQuantizer
+from zerosum.players.quantization.scheme import Scheme
 
 Range = tuple[float, float]
 

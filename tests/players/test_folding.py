@@ -9,7 +9,7 @@ from torch.nn.utils import parametrize
 from zerosum.players import Bits, InputSpace, calibrate, quantize
 from zerosum.players.folding import behind_layers, folded
 from zerosum.players.moments import AlignedMoments
-from zerosum.players.quantization.quantizers import Scheme
+from zerosum.players.quantization.scheme import Scheme
 
 SPACE = InputSpace(3, (32, 32), (0.5,) * 3, (0.5,) * 3)
 
@@ -76,6 +76,7 @@ def assert_alike(student, behind, images, rectified):
             torch.testing.assert_close(computed(), before, rtol=1e-7, atol=1e-9)
             assert len(readers) in (0, rectified)
             assert all(student.get_submodule(name).input_quantizer.between[0] == 0 for name in readers)
+            assert all(student.get_submodule(name).input_quantizer.numbers()[0] == 1 for name in readers)
     assert student.state_dict().keys() == keys
     assert dict(student.named_modules()).keys() == modules
     torch.testing.assert_close(computed(), before, rtol=0, atol=0)
