@@ -78,7 +78,7 @@ class Keeping:
             criterion=criterion,
             stop_when_stationary=config.stop_when_stationary and criterion is not None,
             measure=self._measure if self._measures and self._student(game) is not None else None,
-            measure_every=config.measure_every or max(1, rounds // self.scene.plan.measurements),
+            measure_every=config.measure_every or max(1, -(-rounds // self.scene.plan.measurements)),  # the end counts
             watchers=self.scene.watchers,
         )
 
