@@ -1,6 +1,7 @@
 """What workers are worth when a network is measured: ``python -m benchmarks.evaluation --data FOLDER``.
 
-The pictures of an image folder, repeated, are seen by a network with no workers and with some, in turns.
+The pictures of an image folder, repeated, are seen by a network with no workers and with some, in turns; and read by
+nobody, which says what two processes are worth on the machine at most.
 """
 
 import tempfile
@@ -50,6 +51,7 @@ def main(options: Options) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = load_backbone(options.backbone, "random", device=device)
     found: dict[int, list[float]] = {0: [], options.workers: []}
+    alone: dict[int, list[float]] = {0: [], options.workers: []}
     with tempfile.TemporaryDirectory() as temporary, silent():
         repeated(options.data, options.images, Path(temporary))
         for _ in range(options.turns):
@@ -59,10 +61,24 @@ def main(options: Options) -> None:
                 seen, _ = predict(network, loader, device)
                 seconds.append(time.perf_counter() - started)
                 assert len(seen) == options.images
-    console.print("| workers | images | seconds, least to most | times as fast |\n|---|---|---|---|")
-    for workers, seconds in found.items():
-        times = min(found[0]) / min(seconds)
-        console.print(f"| {workers} | {options.images} | {min(seconds):.1f} to {max(seconds):.1f} | {times:.2f} |")
+                started = time.perf_counter()
+                for _batch in loader:
+                    pass
+                alone[workers].append(time.perf_counter() - started)
+    console.print(
+        f"| workers | images | seconds, least to most | times as fast | reading alone | times as fast |\n|{'---|' * 6}"
+    )
+    for workers in found:
+        cells = [cell for of in (found, alone) for cell in (_range(of[workers]), _times(of[0], of[workers]))]
+        console.print(f"| {workers} | {options.images} | {' | '.join(cells)} |")
+
+
+def _range(seconds: list[float]) -> str:
+    return f"{min(seconds):.1f} to {max(seconds):.1f}"
+
+
+def _times(before: list[float], after: list[float]) -> str:
+    return f"{min(before) / min(after):.2f}"
 
 
 if __name__ == "__main__":
