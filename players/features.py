@@ -36,8 +36,7 @@ class BlockTaps(ListeningTaps):
     def take(self) -> list[Tensor]:
         """Of the pass that was listened to, (N, channels, height, width) of each block, in their order and in the
         graph; of tokens (N, tokens, channels), which have one axis for their places, (N, channels, tokens, 1)."""
-        features = dict(self._taken())
-        return [features[place] for place in sorted(features)]
+        return self._taken()
 
     def _tap(self, place: int) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> Any:
@@ -50,7 +49,7 @@ class BlockTaps(ListeningTaps):
                 elif output.ndim == 4 and self._channels_last and not isinstance(module, nn.Conv2d):
                     output = rearrange(output, "n h w c -> n c h w")
                 if output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
-                    self._heard.append((place, output))
+                    self._hear(output, place)
             return given
 
         return hook

@@ -40,19 +40,23 @@ class ListeningTaps(Taps):
     def __init__(self) -> None:
         super().__init__()
         self.listening = False
-        self._heard: list[Any] = []
+        self._heard: dict[int, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_heard": []}  # which may be in a graph, and cannot be copied
+        return self.__dict__ | {"_heard": {}}  # which may be in a graph, and cannot be copied
 
     def listen(self) -> None:
         """To the next forward pass."""
-        self.listening, self._heard = True, []
+        self.listening, self._heard = True, {}
+
+    def _hear(self, what: Any, place: int | None = None) -> None:
+        """Keep it, behind all else; or in a place, where what was heard there last is kept alone."""
+        self._heard[len(self._heard) if place is None else place] = what
 
     def _taken(self) -> list[Any]:
-        """What was heard, which is then forgotten, or its graph would outlive the round."""
-        heard = self._heard
-        self.listening, self._heard = False, []
+        """What was heard, in order, which is then forgotten, or its graph would outlive the round."""
+        heard = [self._heard[place] for place in sorted(self._heard)]
+        self.listening, self._heard = False, {}
         return heard
 
 
@@ -84,7 +88,7 @@ class BatchNormTaps(ListeningTaps):
     def _tap(self, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if self.listening:
             found = moments_of_channels(input_of(layer, args, kwargs))
-            self._heard.append((found, (layer.running_mean, layer.running_var)))
+            self._hear((found, (layer.running_mean, layer.running_var)))
 
 
 def moments_of_channels(x: Tensor) -> Moments:
@@ -160,7 +164,7 @@ class PatchTaps(ListeningTaps):
             return
         patches = rearrange(x, "n ... c -> n (...) c")
         if patches.shape[1] > 1:
-            self._heard.append(patches[:, :: -(-patches.shape[1] // _PATCHES)])
+            self._hear(patches[:, :: -(-patches.shape[1] // _PATCHES)])
 
 
 def _attends(module: nn.Module) -> bool:

@@ -1,6 +1,7 @@
 """Other methods' recipes: each is a page, plays to its end, and asks of its players what its paper does."""
 
 import json
+import weakref
 
 import pytest
 import timm
@@ -216,6 +217,17 @@ def test_block_taps_read_what_blocks_give_before_it_is_pooled(make, space, outpu
     taps.listen()
     network(images)
     assert taps.take() == []
+
+
+def test_of_a_block_nothing_is_held_but_what_it_gave_last():
+    network, given = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3)), []
+    for layer in network:
+        layer.register_forward_hook(lambda module, args, output: given.append(weakref.ref(output)))
+    taps = BlockTaps(network, [["0", "1"]])
+    taps.listen()
+    with torch.no_grad():
+        network(torch.randn(1, 1, 8, 8))
+    assert [tensor() is not None for tensor in given] == [False, True]
 
 
 @pytest.mark.parametrize(
