@@ -10,7 +10,6 @@ from torch.nn.utils import parametrize
 
 from zerosum.players.backbones import InputSpace
 from zerosum.players.graph import Traced, activation_of, only_reader, traced
-from zerosum.players.quantization.grids import ANYWHERE
 from zerosum.players.quantization.quantizers import ActivationQuantizer
 
 _ENDS = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}  # between which they leave values as they are
@@ -83,10 +82,10 @@ def folded(network: nn.Module, behind: Mapping[str, Behind], readers: Container[
 @contextmanager
 def _folded(layer: Any, norm: Any, activation: Any, reader: Any) -> Iterator[None]:
     silence, scale = nn.Identity(), 1.0
-    instead = {norm: activation_of(norm)}
+    instead, ends = {norm: activation_of(norm)}, _ends(activation)
     with ExitStack() as undo:
-        if _may_limit(reader):
-            scale = undo.enter_context(reader.input_quantizer.in_levels(_ends(activation) or ANYWHERE))
+        if ends is not None and _may_limit(reader):
+            scale = undo.enter_context(reader.input_quantizer.in_levels(ends))
             undo.enter_context(_multiplied(reader, lambda: scale))
             instead = {norm: silence, activation: silence}
         undo.enter_context(_multiplied(layer, lambda: _factor(norm, scale)))

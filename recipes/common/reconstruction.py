@@ -160,7 +160,7 @@ class Reconstruction:
             schedule=CosineAnnealingLR(adam, self.steps),
         )
         game = Game((answering,), play, sample=sample)
-        start, (before, _) = answering.values(), error()
+        start, before = answering.values(), error()[0]
         try:
             behind = {name: self._behind[name] for name in block.layers if name in self._behind}
             # Where activations are dropped, they are left as they were before rounding, but behind ReLU.
