@@ -20,7 +20,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from zerosum import Match
 from zerosum.memory import keep_freed_memory
@@ -127,8 +127,8 @@ def halves(options: Options) -> tuple[Loader, Loader | None]:
     size = batch_that_fits(teacher)
     if options.real is None:
         return load_data(options.data or "digits", teacher, size), None
-    images = load_data(options.real, teacher, size).dataset
-    parts = [Subset(images, range(start, len(images), 2)) for start in (0, 1)]  # type: ignore[arg-type]
+    images = TensorDataset(*map(torch.cat, zip(*load_data(options.real, teacher, size), strict=True)))
+    parts = [Subset(images, range(start, len(images), 2)) for start in (0, 1)]
     measured, learned = (DataLoader(part, size, generator=torch.Generator()) for part in parts)
     return measured, learned
 

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from zerosum.players.lazy import timm, torchvision
-from zerosum.players.loaders import check_batches, is_named, named_data
+from zerosum.players.loaders import PictureLoader, check_batches, in_order, is_named, named_data
 from zerosum.players.memory import spare_memory
 from zerosum.players.modes import MODES, Transform, to_mode
 from zerosum.players.probe import probe
@@ -93,21 +92,22 @@ def load_data(
         loader = source if isinstance(source, DataLoader) else _batches(source, batch_size, workers)
         check_batches(loader, network, space, "data")
         return loader
-    source, transform = str(source), evaluation_transform(network, space)
-    channels = (space or input_space(network)).channels
+    source, to_size, taken = str(source), _to_size(network, space), space or input_space(network)
+    device = next(network.parameters()).device
     if is_named(source):
-        loader = _batches(named_data(source, root, split, transform, channels), batch_size, workers)
+        pictures = named_data(source, root, split, to_size, taken.channels)
+        loader = PictureLoader(pictures, taken, device, batch_size, _workers(pictures, workers))
         check_batches(loader, network, space, f"data {source}")
         return loader
     classes = number_of_classes(network, space)
     if source == "digits":
         check_classes(source, 10, classes)
-        digits = Digits("held-out", transform)
+        digits = Digits("held-out", evaluation_transform(network, space))
         return _batches([digits[i] for i in range(len(digits))], batch_size)  # prepared once: they are small
-    images = ClassFolders(source, classes, _names(network, classes, names), transform, MODES[channels])
-    for note in images.notes:
+    folders = ClassFolders(source, classes, _names(network, classes, names), to_size, MODES[taken.channels])
+    for note in folders.notes:
         warnings.warn(f"data {source}: {note}", stacklevel=2)
-    return _batches(images, batch_size, workers)
+    return PictureLoader(folders, taken, device, batch_size, workers)
 
 
 def class_names(loader: DataLoader[Any]) -> dict[int, str]:
@@ -138,11 +138,11 @@ def _names(network: nn.Module, classes: int, names: Sequence[str] | None) -> dic
 
 
 def _batches(images: Dataset[Any] | list[Any], batch_size: int, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
-    """In order. A loader draws a seed at each pass, even so: its own, or measuring would change the game."""
-    if isinstance(images, IterableDataset):
-        workers = 0  # each would read all of it
-    pinned = torch.cuda.is_available()  # copied to the device while that computes
-    return DataLoader(images, batch_size, num_workers=workers, generator=torch.Generator(), pin_memory=pinned)  # type: ignore[arg-type]  # a list serves too
+    return DataLoader(images, batch_size, num_workers=_workers(images, workers), **in_order())  # type: ignore[arg-type]  # a list serves too
+
+
+def _workers(images: Dataset[Any] | list[Any], workers: int) -> int:
+    return 0 if isinstance(images, IterableDataset) else workers  # each would read all of it
 
 
 def evaluation_transform(network: nn.Module, space: InputSpace | None = None) -> Transform:
@@ -155,6 +155,11 @@ def evaluation_transform(network: nn.Module, space: InputSpace | None = None) ->
     Raises:
         ValueError: no ``space``, and no timm config; or no pictures have so many channels.
     """
+    return torchvision.transforms.Compose([_to_size(network, space), (space or input_space(network)).normalised])
+
+
+def _to_size(network: nn.Module, space: InputSpace | None) -> Transform:
+    """The same without normalisation: bytes, (channels, height, width) uint8."""
     channels, size, mean, std = space or input_space(network)
     if channels not in MODES or not {len(mean), len(std)} <= {1, channels}:
         raise ValueError(
@@ -163,7 +168,7 @@ def evaluation_transform(network: nn.Module, space: InputSpace | None = None) ->
         )
     config = timm.data.resolve_model_data_config(network) | {"input_size": (channels, *size), "mean": mean, "std": std}
     cut, whole = (
-        timm.data.create_transform(**config | changes, is_training=False) for changes in ({}, {"crop_pct": 1.0})
+        timm.data.create_transform(**config | changes, normalize=False) for changes in ({}, {"crop_pct": 1.0})
     )
     return torchvision.transforms.Compose(
         [partial(to_mode, mode=MODES[channels]), partial(_cut, size=size[::-1], cut=cut, whole=whole)]

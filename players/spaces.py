@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from zerosum.players.lazy import timm
 
@@ -20,6 +21,11 @@ class InputSpace(NamedTuple):
     size: tuple[int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """Pictures of bytes, (…, channels, height, width) uint8, as the network takes them, float32 on their device."""
+        mean, std = (torch.tensor(of, device=pictures.device).view(-1, 1, 1) for of in (self.mean, self.std))
+        return pictures.float().div_(255).sub_(mean).div_(std)
 
 
 def input_space(network: nn.Module) -> InputSpace:

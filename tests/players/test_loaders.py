@@ -6,8 +6,10 @@ import struct
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torchvision import transforms
 from torchvision.datasets import FakeData
 
 from zerosum.players import Examination, InputSpace, load_data
@@ -134,6 +136,24 @@ def test_workers_change_nothing(tmp_path):
         for one, other in zip(alone, together, strict=True):
             assert torch.equal(one[0], other[0])
             assert torch.equal(one[1], other[1])
+
+
+def test_pictures_are_sent_as_bytes_and_come_normalised(tmp_path):
+    from tests.players.test_folders import folder_of
+
+    space = InputSpace(3, (8, 8), (0.4, 0.5, 0.6), (0.2, 0.3, 0.1))
+    made = nn.Sequential(nn.Flatten(), nn.Linear(192, 10))
+    made.pretrained_cfg = {"crop_pct": 1.0}
+    folder = folder_of(tmp_path, *map(str, range(10)))
+    for path in tmp_path.glob("*/*"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    loader = load_data(folder, made, 4, space)
+    assert {image.dtype for image, _ in loader.dataset} == {torch.uint8}
+    by_torchvision = transforms.Compose([transforms.ToTensor(), transforms.Normalize(space.mean, space.std)])
+    pictures = [Image.open(path) for path in sorted(tmp_path.glob("*/*"))]
+    expected = torch.stack([by_torchvision(picture) for picture in pictures])
+    assert torch.equal(torch.cat([images for images, _ in loader]), expected)
+    assert torch.equal(torch.stack([evaluation_transform(made, space)(picture) for picture in pictures]), expected)
 
 
 def write_mnist(root):
