@@ -28,7 +28,8 @@ from zerosum.players.graph import traced
 from zerosum.players.propagation import correct_biases, entering, observe
 from zerosum.recipes.common.data_free import DataFreeOptions, Keeping, NoPrior, Pair, Play, Subject, pair_of
 from zerosum.recipes.common.effort import Plan
-from zerosum.recipes.common.pool import Pixels, PoolScene, answered, noise
+from zerosum.recipes.common.pixels import Pixels, answered, noise
+from zerosum.recipes.common.pool import PoolScene
 from zerosum.runs import Experiment
 
 _SENSELESS = (

@@ -18,8 +18,7 @@ from zerosum.objectives import feature_alignment, focal_loss, half_variance
 from zerosum.recipes.common.data_free import LearningFromPool, Play, Subject, pair_of, prior_of
 from zerosum.recipes.common.images_first import images_first
 from zerosum.recipes.common.perturbation import moved_against, reaching_images
-from zerosum.recipes.common.pool import PoolScene, pool_scene
-from zerosum.recipes.common.synthesis import synthesis_of
+from zerosum.recipes.common.pool import PoolScene, pool_scene, synthesis_of
 from zerosum.runs import Experiment
 
 

@@ -18,8 +18,8 @@ from zerosum.players.features import HeadTap
 from zerosum.recipes.common.augmentation import Crops
 from zerosum.recipes.common.data_free import LearningFromPool, Play, Source, Subject, pair_of, prior_of
 from zerosum.recipes.common.images_first import images_first
-from zerosum.recipes.common.pool import Labelled, Pixels, PoolScene, pool_scene
-from zerosum.recipes.common.synthesis import synthesis_of
+from zerosum.recipes.common.pixels import Labelled, Pixels
+from zerosum.recipes.common.pool import PoolScene, pool_scene, synthesis_of
 from zerosum.runs import Experiment
 
 

@@ -19,9 +19,10 @@ from zerosum.ranks import alike
 from zerosum.recipes.common.augmentation import Rolled
 from zerosum.recipes.common.data_free import AnsweringOnImages, Subject, pair_of
 from zerosum.recipes.common.images_first import images_first
-from zerosum.recipes.common.pool import AnsweringScene, Pixels, noise
+from zerosum.recipes.common.pixels import Pixels, noise
+from zerosum.recipes.common.pool import AnsweringScene, synthesis_of
 from zerosum.recipes.common.prior import PatchPrior
-from zerosum.recipes.common.synthesis import Seen, synthesis_of
+from zerosum.recipes.common.synthesis import Seen
 from zerosum.recipes.reconstruction import answering
 from zerosum.runs import Experiment
 

@@ -17,8 +17,9 @@ from zerosum.objectives import calibration_loss
 from zerosum.players.leaves import dead_leaves
 from zerosum.recipes.common.data_free import AnsweringOnImages, Pair, Play, Subject, pair_of
 from zerosum.recipes.common.images_first import images_first
-from zerosum.recipes.common.pool import AnsweringScene, Pixels, answered, noise
-from zerosum.recipes.common.synthesis import synthesis_of, synthesis_prior
+from zerosum.recipes.common.pixels import Pixels, answered, noise
+from zerosum.recipes.common.pool import AnsweringScene, synthesis_of
+from zerosum.recipes.common.synthesis import synthesis_prior
 from zerosum.runs import Experiment
 
 Images = Literal["leaves", "noise", "generator", "pixels", "latents"]

@@ -17,9 +17,8 @@ from zerosum.players.generator import Conditioning, generator_of
 from zerosum.players.swing import swinging
 from zerosum.ranks import alike, moments
 from zerosum.recipes.common.pair import Pair
-from zerosum.recipes.common.pool import Labelled, Pixels, PoolScene, answered, noise
+from zerosum.recipes.common.pixels import Labelled, Pixels, answered, noise
 from zerosum.recipes.common.prior import BatchNormPrior, Moments, PatchPrior, Prior
-from zerosum.recipes.common.published import ImagesFirst
 from zerosum.recipes.common.source import Generated, Source
 
 Way = Callable[[int], Labelled]
@@ -165,12 +164,6 @@ class Synthesis:
         terms = {self.prior.name: lambda seen: self.prior.loss(seen.taken), **terms}
         player = Player("images", source.module, optimizers, "minimize", terms=terms, schedule=schedules)
         Match(Game((player,), play, sample=source.sample), Graphed(Simultaneous()), self.rounds).play()
-
-
-def synthesis_of(scene: PoolScene, config: ImagesFirst) -> Synthesis:
-    """For a scene's pool."""
-    rounds, size = config.synthesis_rounds, config.batch_size
-    return Synthesis(scene.pair, scene.prior, rounds, size, scene.arithmetic, config.conditioning)
 
 
 def _of_input(seen: Seen) -> Tensor:

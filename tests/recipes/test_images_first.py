@@ -16,7 +16,8 @@ from zerosum.recipes import adasg, hast, intraq, synq
 from zerosum.recipes.common.augmentation import Rolled
 from zerosum.recipes.common.data_free import Pair, pair_of, prior_of, scene_of
 from zerosum.recipes.common.perturbation import reaching_images
-from zerosum.recipes.common.pool import Pixels, noise, pool_scene
+from zerosum.recipes.common.pixels import Pixels, noise
+from zerosum.recipes.common.pool import pool_scene
 from zerosum.recipes.common.synthesis import Synthesis
 from zerosum.runs.run import main
 

@@ -17,7 +17,7 @@ from zerosum.players.swing import swinging
 from zerosum.recipes import reconstruction
 from zerosum.recipes.common.augmentation import Crops
 from zerosum.recipes.common.pair import Pair
-from zerosum.recipes.common.pool import Pixels, answered, noise
+from zerosum.recipes.common.pixels import Pixels, answered, noise
 from zerosum.recipes.common.prior import BatchNormPrior
 from zerosum.recipes.common.synthesis import DeviationPrior, Latents, Synthesis, input_moments, synthesis_prior
 from zerosum.runs.run import main

@@ -13,7 +13,7 @@ from zerosum.divergence import Diverged
 from zerosum.ranks.launchers import place_of
 from zerosum.recipes import adasg
 from zerosum.recipes.common.data_free import scene_of
-from zerosum.recipes.common.pool import Pixels
+from zerosum.recipes.common.pixels import Pixels
 from zerosum.replicas import differ_by
 
 RULES = ("simultaneous", "alternating", "extragradient", "optimistic", "consensus", "symplectic")
