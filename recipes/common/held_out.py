@@ -30,9 +30,11 @@ class HeldOut(Watcher):
 
     @torch.no_grad()
     def put_aside(self, images: Tensor) -> None:
-        """Measure on these images (N, channels, height, width) from now on, where there are none yet."""
-        if self._images is None:
-            self._images = images.half()
+        """Measure on these images (N, channels, height, width) from now on. Where they are others than before, what was
+        measured on those says no more which state is nearest."""
+        images = images.half()
+        if self._images is None or not torch.equal(images, self._images):
+            self._images, self.least = images, float("inf")
             self._logits = self._run(self.pair.teacher)
 
     @torch.no_grad()

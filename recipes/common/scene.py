@@ -43,11 +43,11 @@ class Scene:
         self.reconstruction: Reconstruction | None = None
         self.held_out: HeldOut | None = None
         if self.plan.block_steps:
-            steps, dropped = self.plan.block_steps, self.plan.dropped
-            reconstruction = Reconstruction(pair, self.pool, steps, config.batch_size, dropped, self.arithmetic)
-            self.reconstruction = reconstruction if reconstruction.blocks else None
-        if self.reconstruction is not None:
-            self.held_out = HeldOut(pair)
+            steps, size, dropped = self.plan.block_steps, config.batch_size, self.plan.dropped
+            found = Reconstruction(pair, self._renewed_pool, steps, size, dropped, self.arithmetic)
+            if found.blocks:
+                self.reconstruction, self.held_out = found, HeldOut(pair)
+        self._aside = max(1, round(_HELD_OUT * self.plan.pool))
         self._inside: tuple[BlockTaps, ...] = ()
         both = self.plan.rounds - self.plan.warmup
         if self.plan.renewals and self.plan.renewals >= both:
@@ -63,10 +63,6 @@ class Scene:
         """For the pool, and behind them those to be put aside; drawn when they are needed, which takes its time."""
         count = self._share_of(self.plan.pool) + self._share_of(self._aside)
         return dead_leaves(count, self.pair.space).to(self.pair.device)
-
-    @property
-    def _aside(self) -> int:
-        return max(1, round(_HELD_OUT * self.plan.pool))
 
     def play(self, drawn: Any) -> Play:
         """What was drawn as images, seen by both networks."""
@@ -96,10 +92,8 @@ class Scene:
         self._inside[0].listen()
         probe(self.pair.teacher, self.pair.space)
         if not self._inside[0].take():
-            name = self.pair.architecture.name
-            raise ValueError(
-                f"{name}: none of its blocks gives features of places in an image, which are compared here"
-            )
+            name, lacking = self.pair.architecture.name, "features of places in an image, which are compared here"
+            raise ValueError(f"{name}: none of its blocks gives {lacking}")
 
     @torch.no_grad()
     def calibrate(self, provisionally: bool = False) -> None:
@@ -109,12 +103,13 @@ class Scene:
         if provisionally:
             count = min(count, -(-_PROVISIONAL // batch_size))
         made: Iterator[Tensor] = (self.source.images(self.source.sample()) for _ in range(count))
-        with ExitStack() as changed, self.arithmetic():
+        with ExitStack() as changed:
             if self.reconstruction is not None:
-                images = self.pool(_PROVISIONAL if provisionally else None)
+                images = self.pool(_PROVISIONAL) if provisionally else self._renewed_pool()
                 changed.enter_context(AlignedMoments(self.pair.teacher, images).of(self.pair.student))
                 made = iter(torch.split(images, batch_size))
                 count = -(-len(images) // batch_size)
+            changed.enter_context(self.arithmetic())
             players.calibrate(self.pair.student, players.progress(made, "observing activation ranges", count))
 
     @torch.no_grad()
@@ -126,8 +121,7 @@ class Scene:
         made = self._made(count - len(procedural))
         if self.rehearsal is not None and self._drifts:
             self.rehearsal.put(made)
-        images = torch.cat([procedural, made])
-        return images[torch.randperm(count)].contiguous(memory_format=torch.channels_last)
+        return torch.cat([procedural, made])[torch.randperm(count)].contiguous(memory_format=torch.channels_last)
 
     @property
     def _drifts(self) -> bool:
@@ -140,11 +134,13 @@ class Scene:
         return round(self.plan.leaves * count) if self.plan.warmup else count
 
     @torch.no_grad()
-    def _enter(self) -> None:
-        self.calibrate()
+    def _renewed_pool(self) -> Tensor:
+        """Q is then kept by images that are made now, too: by those of before it would be kept as it was then."""
+        images = self.pool()
         if self.held_out is not None:
             procedural = self._procedural[self._share_of(self.plan.pool) :]
             self.held_out.put_aside(torch.cat([procedural, self._made(self._aside - len(procedural))]))
+        return images
 
     @torch.no_grad()
     def _made(self, count: int) -> Tensor:
@@ -236,7 +232,7 @@ class Scene:
             terms=terms or {},
             schedule=CosineAnnealingLR(sgd, max(1, self.plan.rounds - warmup)),
             sits_out=range(warmup),
-            on_entry=self._enter,
+            on_entry=self.calibrate,
             growth_limit=10,  # it starts trained
         )
 

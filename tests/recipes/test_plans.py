@@ -5,6 +5,7 @@ import torch
 
 from zerosum.players import Bits, InputSpace, input_space, load_backbone
 from zerosum.recipes.adasg import Config
+from zerosum.recipes.common.data_free import scene_of
 from zerosum.recipes.common.effort import multiply_accumulates, plan_of
 from zerosum.recipes.common.held_out import DIVERGENCE, HeldOut
 from zerosum.recipes.common.pair import Pair
@@ -83,3 +84,24 @@ def test_what_is_nearest_to_the_teacher_on_images_put_aside_is_kept():
     again.restore()
     assert (bias - pair.teacher.linear.bias)[0].item() == pytest.approx(0.5, abs=1e-5)
     assert again.least == held_out.least
+
+
+def test_what_is_put_aside_is_renewed_with_the_pool_and_what_is_kept_then_has_to_be_nearest_on_that():
+    scene = scene_of(Config(pool=32, block_steps=1, rounds=5))
+    renew, held_out = scene.reconstruction.images, scene.held_out
+    torch.manual_seed(0)
+    renew()
+    before = held_out.state_dict()
+    held_out.on_round(None, type("Record", (), {"measured": held_out.measure()}))
+    torch.manual_seed(0)
+    renew()  # as when a run is resumed between two blocks
+    assert torch.equal(held_out.state_dict()["images"], before["images"])
+    assert held_out.least < float("inf")
+    with torch.no_grad():
+        for parameter in scene.source.module.parameters():
+            parameter.add_(0.1)
+    torch.manual_seed(0)
+    renew()
+    assert len(held_out.state_dict()["images"]) == 8
+    assert not torch.equal(held_out.state_dict()["images"], before["images"])
+    assert held_out.least == float("inf")
