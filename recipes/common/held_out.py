@@ -34,7 +34,7 @@ class HeldOut(Watcher):
         measured on those says no more which state is nearest."""
         images = images.half()
         if self._images is None or not torch.equal(images, self._images):
-            self._images, self.least = images, float("inf")
+            self._images, self.least, self._newest = images, float("inf"), float("inf")
             self._logits = self._run(self.pair.teacher)
 
     @torch.no_grad()
@@ -58,7 +58,7 @@ class HeldOut(Watcher):
 
     def restore(self) -> bool:
         """Put Q back to what is kept; False where that is how it was measured last."""
-        if not self._kept or self._newest == self.least:
+        if not self._kept or self._newest == self.least < float("inf"):
             return False
         self.pair.student.load_state_dict(self._kept)
         return True

@@ -1,5 +1,7 @@
 """What a run does where nobody says: more for small networks, and what is said holds."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -61,6 +63,10 @@ def test_what_makes_no_sense_is_refused(options):
         Config(**options).check()
 
 
+def see(held_out, measured):
+    held_out.on_round(None, SimpleNamespace(measured=measured))
+
+
 def test_what_is_nearest_to_the_teacher_on_images_put_aside_is_kept():
     pair = Pair(load_backbone("digits_resnet8"), Bits(32, 32))
     held_out = HeldOut(pair)
@@ -74,7 +80,7 @@ def test_what_is_nearest_to_the_teacher_on_images_put_aside_is_kept():
             bias.copy_(pair.teacher.linear.bias)
             bias[0] += offset
         measured.append(held_out.measure())
-        held_out.on_round(None, type("Record", (), {"measured": measured[-1]}))
+        see(held_out, measured[-1])
     # Of ten logits one is off by d: half of d² (1/10 - 1/100).
     assert [figures[DIVERGENCE] for figures in measured] == pytest.approx(
         [0.045 * d * d for d in (2, 0.5, 1)], rel=1e-3
@@ -92,7 +98,7 @@ def test_what_is_put_aside_is_renewed_with_the_pool_and_what_is_kept_then_has_to
     torch.manual_seed(0)
     renew()
     before = held_out.state_dict()
-    held_out.on_round(None, type("Record", (), {"measured": held_out.measure()}))
+    see(held_out, held_out.measure())
     torch.manual_seed(0)
     renew()  # as when a run is resumed between two blocks
     assert torch.equal(held_out.state_dict()["images"], before["images"])
@@ -104,4 +110,10 @@ def test_what_is_put_aside_is_renewed_with_the_pool_and_what_is_kept_then_has_to
     renew()
     assert len(held_out.state_dict()["images"]) == 8
     assert not torch.equal(held_out.state_dict()["images"], before["images"])
+    kept = {name: value.clone() for name, value in scene.pair.student.state_dict().items()}
+    with torch.no_grad():
+        scene.pair.student.linear.bias.add_(1)
+    see(held_out, None)  # blocks are answering, and nothing was measured on the new images yet
     assert held_out.least == float("inf")
+    assert held_out.restore()
+    assert all(torch.equal(value, kept[name]) for name, value in scene.pair.student.state_dict().items())
