@@ -11,7 +11,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from zerosum.players.lazy import timm
 from zerosum.players.quantization.grids import ANYWHERE, Grid
 from zerosum.players.quantization.precision import FULL_PRECISION, Layer
-from zerosum.players.quantization.ranges import WAYS, ActivationRange, WeightRange
+from zerosum.players.quantization.ranges import ActivationRange, WeightRange, way_of
 from zerosum.players.quantization.scheme import Scheme
 from zerosum.players.quantization.taken import TakenWeight
 
@@ -35,8 +35,7 @@ class Quantizer(nn.Module):
     def __init__(self, bits: int, name: WeightRange | ActivationRange, symmetric: bool) -> None:
         super().__init__()
         self.bits, self.symmetric = bits, symmetric
-        make_range, make_rounding = WAYS[name]
-        self.range, self.rounding = make_range(), make_rounding()
+        self.range, self.rounding = way_of(name, bits)
 
     def _keep(self, rows: int, values: Tensor | None) -> None:
         self.register_buffer("low", torch.ones(rows))

@@ -187,6 +187,12 @@ def test_learned_scales_are_parameters_that_start_from_mse():
     assert learned(images).isfinite().all()
 
 
+def test_scales_are_learned_by_default_of_few_bits_layer_by_layer():
+    quantized = quantize(small_network(), {"0": Bits(8, 3), "4": Bits(3, 4)})
+    scales = {name for name, _ in quantized.named_parameters() if name.endswith("scale")}
+    assert scales == {"0.input_quantizer.scale", "4.parametrizations.weight.0.scale"}
+
+
 def test_minmax_follows_a_weight_that_moves_and_other_ranges_are_kept():
     for name, follows in (("minmax", True), ("percentile", False), ("mse", False)):
         layer = quantize(small_network(), Bits(4, 32), Scheme(name))[4]
