@@ -135,7 +135,8 @@ class Scene:
 
     @torch.no_grad()
     def _renewed_pool(self) -> Tensor:
-        """Q is then kept by images that are made now, too: by those of before it would be kept as it was then."""
+        """The pool anew, and with it the images that tell which Q to keep: by those of the first pool, that would be Q
+        as it was before the second."""
         images = self.pool()
         if self.held_out is not None:
             procedural = self._procedural[self._share_of(self.plan.pool) :]
