@@ -169,13 +169,16 @@ def test_runs_that_are_not_finished_are_not_compared(runs, tmp_path, capsys):
 def test_options_of_a_part_are_shown_one_by_one(runs, tmp_path):
     page = tmp_path / "report.html"
     assert report.main([str(runs / "seed0"), "--out", str(page)]) == 0
-    assert "<td>--weight-range</td><td>mse</td>" in (text := page.read_text(encoding="utf-8"))
+    assert "<td>--weight-range</td><td>auto</td>" in (text := page.read_text(encoding="utf-8"))
     assert "<td>--scheme" not in text
     other = shutil.copytree(runs / "seed0", tmp_path / "run")
     config = json.loads((other / "config.json").read_text(encoding="utf-8"))
     config["options"]["scheme"]["weight_range"] = "minmax"
     (other / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert [group.name for group in read_groups([runs / "seed0", other])] == ["weight-range mse", "weight-range minmax"]
+    assert [group.name for group in read_groups([runs / "seed0", other])] == [
+        "weight-range auto",
+        "weight-range minmax",
+    ]
 
 
 def test_options_flat():

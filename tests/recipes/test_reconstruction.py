@@ -80,7 +80,7 @@ def test_no_block_is_worse_after_its_match(seed, weights, bits, dropped):
 def test_a_step_too_large_leaves_everything_as_it_was(monkeypatch):
     monkeypatch.setattr("zerosum.recipes.common.step_sizes._LEVELS", 1e30)
     monkeypatch.setattr("zerosum.recipes.common.step_sizes._SHARE", 1e30)
-    pair = Pair(small_network(), Bits(4, 4), Scheme("mse"), SPACE)
+    pair = Pair(small_network(), Bits(4, 4), Scheme("mse", activation_range="mse"), SPACE)
     before = copy.deepcopy(pair.student.state_dict())
     reconstruction, match = reconstructing(pair, torch.randn(24, 2, 8, 8), steps=5, batch_size=8)
     match.play()

@@ -194,4 +194,4 @@ def test_a_part_of_an_option_that_differs_is_named_as_it_is_typed(tmp_path, caps
     assert main(["adasg", *SHORT, "--out", str(tmp_path / "run")]) == 0
     run = unfinished(tmp_path / "run")
     assert main(["adasg", "--resume", str(run), "--weight-range", "minmax"]) == 2
-    assert "--weight-range minmax differs from the run's mse" in capsys.readouterr().err
+    assert "--weight-range minmax differs from the run's auto" in capsys.readouterr().err
