@@ -22,7 +22,7 @@ _SAMPLES = 2**14
 _MANY, _OF_MANY = 2**20, 2**10
 _AT_ONCE = 2**17  # values rounded together, which a core's cache holds
 _MOMENTUM = 0.9
-_FEW_BITS = 4
+_FEW_BITS = 3
 
 
 def minmax(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
@@ -128,7 +128,7 @@ WAYS: dict[str, tuple[Callable[[], Range], Callable[[], Rounding]]] = {
 
 
 def way_of(name: WeightRange | ActivationRange, bits: int) -> tuple[Range, Rounding]:
-    """What is in :data:`WAYS` under a name, made anew; ``auto`` is ``lsq`` of 4 bits or fewer, and ``mse`` of more."""
+    """What is in :data:`WAYS` under a name, made anew; ``auto`` is ``lsq`` of 3 bits or fewer, and ``mse`` of more."""
     make_range, make_rounding = WAYS[("lsq" if bits <= _FEW_BITS else "mse") if name == "auto" else name]
     return make_range(), make_rounding()
 
