@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 
 from zerosum.players.lazy import timm, torchvision
-from zerosum.players.loaders import PictureLoader, check_batches, in_order, is_named, named_data
+from zerosum.players.loaders import InOrder, PictureLoader, check_batches, is_named, named_data
 from zerosum.players.memory import spare_memory
 from zerosum.players.modes import MODES, Transform, to_mode
 from zerosum.players.probe import probe
@@ -59,7 +59,8 @@ def load_data(
     root: str | Path | None = None,
     split: str = "validation",
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Batches of (images (N, channels, height, width), labels (N,) int64), as ``network`` wants its input.
+    """Batches of (images (N, channels, height, width), labels (N,) int64), as ``network`` wants its input; pictures
+    of files come on its device.
 
     Args:
         source: what to read.
@@ -89,21 +90,21 @@ def load_data(
     from zerosum.players.folders import ClassFolders, check_classes  # of torchvision's, which takes its time
 
     if not isinstance(source, str | Path):
-        loader = source if isinstance(source, DataLoader) else _batches(source, batch_size, workers)
+        loader = source if isinstance(source, DataLoader) else InOrder(source, batch_size, workers)
         check_batches(loader, network, space, "data")
         return loader
     source, to_size, taken = str(source), _to_size(network, space), space or input_space(network)
     device = next(network.parameters()).device
     if is_named(source):
         pictures = named_data(source, root, split, to_size, taken.channels)
-        loader = PictureLoader(pictures, taken, device, batch_size, _workers(pictures, workers))
+        loader = PictureLoader(pictures, taken, device, batch_size, workers)
         check_batches(loader, network, space, f"data {source}")
         return loader
     classes = number_of_classes(network, space)
     if source == "digits":
         check_classes(source, 10, classes)
         digits = Digits("held-out", evaluation_transform(network, space))
-        return _batches([digits[i] for i in range(len(digits))], batch_size)  # prepared once: they are small
+        return InOrder([digits[i] for i in range(len(digits))], batch_size)  # prepared once: they are small
     folders = ClassFolders(source, classes, _names(network, classes, names), to_size, MODES[taken.channels])
     for note in folders.notes:
         warnings.warn(f"data {source}: {note}", stacklevel=2)
@@ -135,14 +136,6 @@ def _names(network: nn.Module, classes: int, names: Sequence[str] | None) -> dic
         found = {int(label): str(name) for label, name in said.items()}
         return found if max(found) < classes else {}
     return dict(enumerate(said)) if len(said) == classes else {}
-
-
-def _batches(images: Dataset[Any] | list[Any], batch_size: int, workers: int = 0) -> DataLoader[tuple[Tensor, Tensor]]:
-    return DataLoader(images, batch_size, num_workers=_workers(images, workers), **in_order())  # type: ignore[arg-type]  # a list serves too
-
-
-def _workers(images: Dataset[Any] | list[Any], workers: int) -> int:
-    return 0 if isinstance(images, IterableDataset) else workers  # each would read all of it
 
 
 def evaluation_transform(network: nn.Module, space: InputSpace | None = None) -> Transform:

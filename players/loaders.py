@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from zerosum.players.backbones import InputSpace
 from zerosum.players.lazy import timm, torchvision
@@ -71,8 +71,22 @@ def check_labels(labels: Tensor, classes: int, source: str = "data") -> None:
         raise ValueError(f"{source}: label {strange[0]}, and the network has {classes} classes (0 to {classes - 1})")
 
 
-class PictureLoader(DataLoader[tuple[Tensor, Tensor]]):
-    """Batches, in order, of pictures that are read as bytes: a quarter of what workers would have to send otherwise.
+class InOrder(DataLoader[tuple[Tensor, Tensor]]):
+    """Batches of a data set of pairs, or a list of them, in order; where it can only be read in a row, by no workers,
+    each of which would read all of it.
+
+    It draws a seed at each pass even so: its own, or measuring would change the game. What it gives is copied to a
+    device while that computes.
+    """
+
+    def __init__(self, pairs: Dataset[Any] | list[Any], batch_size: int, workers: int = 0) -> None:
+        workers = 0 if isinstance(pairs, IterableDataset) else workers
+        pinned, own = torch.cuda.is_available(), torch.Generator()
+        super().__init__(pairs, batch_size, num_workers=workers, generator=own, pin_memory=pinned)  # type: ignore[arg-type]  # a list serves too
+
+
+class PictureLoader(InOrder):
+    """The same of pictures, which are read as bytes: a quarter of what workers would have to send otherwise.
     They are normalised here, a batch at a time, on the network's ``device``.
 
     Args:
@@ -83,18 +97,12 @@ class PictureLoader(DataLoader[tuple[Tensor, Tensor]]):
     def __init__(
         self, pictures: Dataset[Any], space: InputSpace, device: torch.device, batch_size: int, workers: int = 0
     ) -> None:
-        super().__init__(pictures, batch_size, num_workers=workers, **in_order())
+        super().__init__(pictures, batch_size, workers)
         self._space, self._device = space, device
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:  # type: ignore[override]  # it says of which class
         for images, labels in super().__iter__():
             yield self._space.normalised(images.to(self._device, non_blocking=True)), labels
-
-
-def in_order() -> dict[str, Any]:
-    """Arguments of a loader that draws a seed at each pass even so: its own, or measuring would change the game.
-    What it gives is copied to a device while that computes."""
-    return {"generator": torch.Generator(), "pin_memory": torch.cuda.is_available()}
 
 
 @contextmanager
