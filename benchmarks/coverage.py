@@ -30,16 +30,28 @@ CLOSE = 0.25  # of the outputs' norm, at w8a8 with random weights
 
 
 class Row(NamedTuple):
-    """A family: its network, input size, layers quantized, blocks found, distance of outputs relative to their norm,
-    and the reason where something is not as it should be."""
+    """A family: its network, and the reason where something is not as it should be; where it could be run, its input
+    size, layers quantized, blocks found, those of a single layer, layers in none, and the distance of outputs relative
+    to their norm."""
 
     family: str
     network: str
-    size: int | None
-    layers: int
-    blocks: str
-    distance: float | None
     reason: str
+    size: int = 0
+    layers: int = 0
+    blocks: int = 0
+    single: int = 0
+    left_out: tuple[str, ...] = ()
+    distance: float = float("nan")
+
+    def cells(self) -> list[object]:
+        """Of a table; empty where it could not be run."""
+        if not self.layers:
+            return [self.family, self.network, *[""] * 4, self.reason]
+        without = f", without {', '.join(self.left_out)}" if self.left_out else ""
+        division = f"{self.blocks} ({self.single}){without}"
+        figures = [self.size, self.layers, division, f"{self.distance:.3f}"]
+        return [self.family, self.network, *figures, self.reason or "pass"]
 
 
 def families() -> dict[str, list[str]]:
@@ -94,7 +106,6 @@ def check(family: str, name: str) -> Row:
     space = InputSpace(3, tuple(images.shape[2:]), (0.5,) * 3, (0.5,) * 3)
     blocks, left_out = find_blocks(network, space)
     single = sum(len(block.layers) == 1 for block in blocks)
-    division = f"{len(blocks)} ({single})" + (f", without {', '.join(left_out)}" if left_out else "")
     layers = {n: m for n, m in quantized.named_modules() if is_layer(m)}
     reasons = {
         "input not quantized": [n for n, m in layers.items() if not m.input_quantizer.observed],
@@ -111,23 +122,25 @@ def check(family: str, name: str) -> Row:
             found.append("a saved state gives another network")
         if not torch.equal(copy.deepcopy(quantized)(images), output):
             found.append("a copy is another network")
-    return Row(family, name, images.shape[-1], len(layers), division, distance, "; ".join(found))
+    reason = "; ".join(found)
+    return Row(family, name, reason, images.shape[-1], len(layers), len(blocks), single, left_out, distance)
 
 
 def check_family(family: str, names: list[str]) -> Row:
     """The row of a family; what cannot be built or run is said in it."""
     name, count = smallest(names)
     if count > LARGEST:
-        return Row(family, name, None, 0, "", None, f"not tried: {count / 1e6:.0f} M parameters")
+        return Row(family, name, f"not tried: {count / 1e6:.0f} M parameters")
     try:
         return check(family, name)
     except Exception as error:
         first_line = str(error).splitlines()[0] if str(error) else ""
-        return Row(family, name, None, 0, "", None, f"{type(error).__name__}: {first_line[:120]}")
+        return Row(family, name, f"{type(error).__name__}: {first_line[:120]}")
 
 
 def page(rows: list[Row], tried: int, passed: int, seconds: float) -> str:
     """docs/coverage.md."""
+    layerwise = [row.family for row in rows if row.layers and row.single == row.blocks]
     lines = [
         "# Which networks can be quantized",
         "",
@@ -140,17 +153,13 @@ def page(rows: list[Row], tried: int, passed: int, seconds: float) -> str:
         "weight and its input quantized; a saved state, and a copy, give the same network.",
         "",
         "Blocks are what is reconstructed by itself (`zerosum.players.blocks`), in brackets those of a single layer: "
-        "stem, head, and where a network has no others. Layers that run several times or see no batch of images are in "
-        "none, and are named.",
+        "stem, head, and what is between blocks. Layers that run several times or see no batch of images are in none, "
+        f"and are named. Of single layers alone: {', '.join(layerwise) or 'no family'}.",
         "",
         "| family | network | input | layers | blocks | distance | |",
         "|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        size, distance = row.size or "", "" if row.distance is None else f"{row.distance:.3f}"
-        verdict = row.reason or "pass"
-        layers = row.layers or ""
-        lines.append(f"| {row.family} | {row.network} | {size} | {layers} | {row.blocks} | {distance} | {verdict} |")
+    lines += [f"| {' | '.join(map(str, row.cells()))} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
