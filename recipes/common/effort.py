@@ -72,6 +72,8 @@ def plan_of(effort: Effort, network: nn.Module, space: InputSpace, bits: Bits) -
     chosen, operations = _EFFORTS[effort], multiply_accumulates(network, space)
     rounds = chosen.rounds.of(operations)
     large = rounds < 2 * chosen.warmup  # so that the generator has too few rounds to become any good
+    if large:  # where Q, with its blocks reconstructed, has little to learn from it
+        rounds = chosen.rounds.least
     return Plan(
         rounds=rounds,
         warmup=rounds // 4 if large else chosen.warmup,
