@@ -5,6 +5,7 @@ that they take; nothing is downloaded.
 """
 
 import copy
+import re
 import sys
 import time
 from collections import defaultdict
@@ -48,7 +49,8 @@ class Row(NamedTuple):
         """Of a table; empty where it could not be run."""
         if not self.layers:
             return [self.family, self.network, *[""] * 4, self.reason]
-        without = f", without {', '.join(self.left_out)}" if self.left_out else ""
+        alike = dict.fromkeys(re.sub(r"\d+", "*", name) for name in self.left_out)
+        without = f", without {len(self.left_out)}: {', '.join(alike)}" if alike else ""
         division = f"{self.blocks} ({self.single}){without}"
         figures = [self.size, self.layers, division, f"{self.distance:.3f}"]
         return [self.family, self.network, *figures, self.reason or "pass"]
@@ -154,7 +156,7 @@ def page(rows: list[Row], tried: int, passed: int, seconds: float) -> str:
         "",
         "Blocks are what is reconstructed by itself (`zerosum.players.blocks`), in brackets those of a single layer: "
         "stem, head, and what is between blocks. Layers that run several times or see no batch of images are in none, "
-        f"and are named. Of single layers alone: {', '.join(layerwise) or 'no family'}.",
+        f"and are named, without their numbers. Of single layers alone: {', '.join(layerwise) or 'no family'}.",
         "",
         "| family | network | input | layers | blocks | distance | |",
         "|---|---|---|---|---|---|---|",
