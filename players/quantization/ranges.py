@@ -130,8 +130,3 @@ def way_of(name: WeightRange | ActivationRange, bits: int, few: int) -> tuple[Ra
     """What is in :data:`WAYS` under a name, made anew; ``auto`` is ``lsq`` up to ``few`` bits, and ``mse`` of more."""
     make_range, make_rounding = WAYS[("lsq" if bits <= few else "mse") if name == "auto" else name]
     return make_range(), make_rounding()
-
-
-def find_range(name: WeightRange | ActivationRange, x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
-    """The range (low, high), each (rows,), of every row of ``x`` (rows, values); see :class:`Range`."""
-    return way_of(name, bits, 0)[0].find(x, bits, symmetric)

@@ -46,7 +46,7 @@ class _Amount(NamedTuple):
 
 
 class _Effort(NamedTuple):
-    """What a plan has of each, and the warm-up of networks that are not large."""
+    """What a plan has of each, of rounds the least where a network is large; and the warm-up of one that is not."""
 
     rounds: _Amount
     pool: _Amount

@@ -7,13 +7,18 @@ from hypothesis import strategies as st
 
 from tests.strategies import bit_widths, normal, scales, seeds
 from zerosum.players import Bits, Grid, Scheme, quantize
-from zerosum.players.quantization.ranges import find_range, sample
+from zerosum.players.quantization.ranges import WAYS, sample
 
 estimators = pytest.mark.parametrize("name", ["minmax", "ema", "percentile", "mse", "lsq"])
 
 
 def heavy_tailed(seed, scale, rows=3, values=400):
     return (normal(seed, rows, values) ** 3 * scale).float()
+
+
+def find_range(name, x, bits, symmetric):
+    make_range, _ = WAYS[name]
+    return make_range().find(x, bits, symmetric)
 
 
 def squared_error(x, low, high, bits, symmetric):
