@@ -31,12 +31,11 @@ class Quantizer(nn.Module):
     upwards: nn.Parameter  # where the rounding is
     soft: Tensor
     channel_axis: int | None  # of the weight, that a grid belongs to
-    few_bits = 4  # up to which the scale of the range ``auto`` is learned
 
     def __init__(self, bits: int, name: WeightRange | ActivationRange, symmetric: bool) -> None:
         super().__init__()
         self.bits, self.symmetric = bits, symmetric
-        self.range, self.rounding = way_of(name, bits, self.few_bits)
+        self.range, self.rounding = way_of(name, bits)
 
     def _keep(self, rows: int, values: Tensor | None) -> None:
         self.register_buffer("low", torch.ones(rows))
@@ -143,7 +142,6 @@ class ActivationQuantizer(Quantizer):
     """
 
     between = ANYWHERE
-    few_bits = 3
 
     def __init__(self, bits: int, range: ActivationRange = "ema", symmetric: bool = False) -> None:
         super().__init__(bits, range, symmetric)

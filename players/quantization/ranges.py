@@ -22,6 +22,7 @@ _SAMPLES = 2**14
 _MANY, _OF_MANY = 2**20, 2**10
 _AT_ONCE = 2**17  # values rounded together, which a core's cache holds
 _MOMENTUM = 0.9
+_FEW_BITS = 4  # up to which the scale of the range ``auto`` is learned
 
 
 def minmax(x: Tensor, bits: int, symmetric: bool) -> tuple[Tensor, Tensor]:
@@ -126,7 +127,7 @@ WAYS: dict[str, tuple[Callable[[], Range], Callable[[], Rounding]]] = {
 """What the names of ranges stand for: where a grid lies, and how values come to its levels."""
 
 
-def way_of(name: WeightRange | ActivationRange, bits: int, few: int) -> tuple[Range, Rounding]:
-    """What is in :data:`WAYS` under a name, made anew; ``auto`` is ``lsq`` up to ``few`` bits, and ``mse`` of more."""
-    make_range, make_rounding = WAYS[("lsq" if bits <= few else "mse") if name == "auto" else name]
+def way_of(name: WeightRange | ActivationRange, bits: int) -> tuple[Range, Rounding]:
+    """What is in :data:`WAYS` under a name, made anew; ``auto`` is ``lsq`` of few bits, and ``mse`` of more."""
+    make_range, make_rounding = WAYS[("lsq" if bits <= _FEW_BITS else "mse") if name == "auto" else name]
     return make_range(), make_rounding()

@@ -18,8 +18,8 @@ class Scheme:
     on a symmetric grid: minmax, widened for what x86 kernels without VNNI can add), ``ema`` (moving average of batch
     minima and maxima, momentum 0.9, corrected for its start from zero), ``percentile`` (the central 99.9 %), ``mse``
     (least squared error), ``lsq`` (from mse on, the scale is learned; Esser et al., ICLR 2020), and ``auto``, which is
-    lsq of few bits (of weights 4, of activations 3) and mse of more, layer by layer. Percentile and mse of
-    activations are moving averages over batches too; of weights, they are taken when the network is quantized.
+    lsq of 4 bits or fewer and mse of more, layer by layer. Percentile and mse of activations are moving averages over
+    batches too; of weights, they are taken when the network is quantized.
 
     With quantized ``sums``, additions and average pooling take 8-bit values too
     (:mod:`zerosum.players.quantization.sums`). Together with symmetric weights, that is what integer kernels run from
@@ -35,7 +35,7 @@ class Scheme:
     weight_granularity: Granularity = "per-channel"
     """One grid for each output channel of a weight, or one for all."""
     activation_range: ActivationRange = "auto"
-    """How far those of activations reach; ema is the moving average of batch minima and maxima. auto: lsq of 3
+    """How far those of activations reach; ema is the moving average of batch minima and maxima. auto: lsq of 4
     bits or fewer, mse of more."""
     activation_grid: Symmetry = "asymmetric"
     """Whether zero is the middle level of activations (symmetric)."""

@@ -188,7 +188,7 @@ def test_learned_scales_are_parameters_that_start_from_mse():
 
 
 def test_scales_are_learned_by_default_of_few_bits_layer_by_layer():
-    quantized = quantize(small_network(), {"0": Bits(5, 3), "4": Bits(4, 4)})
+    quantized = quantize(small_network(), {"0": Bits(5, 4), "4": Bits(4, 5)})
     scales = {name for name, _ in quantized.named_parameters() if name.endswith("scale")}
     assert scales == {"0.input_quantizer.scale", "4.parametrizations.weight.0.scale"}
 
