@@ -149,7 +149,7 @@ class Reconstruction:
             terms = [rounder.rounding.undecided(rounder, power) for rounder in rounders if passed >= 0]
             return _DECISION * sum((term for term in terms if term is not None), play.found.new_zeros(()))
 
-        adam = Adam(parameter_groups(module), fused=True)
+        adam = Adam(parameter_groups(module, wanted.numel()), fused=True)
         answering = Player(
             block.name,
             module,
