@@ -89,7 +89,8 @@ class Trials:
         if self.budget is None:
             return self.space.cells
         chosen = {tuple(values.items()): values for values in map(self._values, self.study.get_trials(deepcopy=False))}
-        return [self.space.cell(values) for values in chosen.values()]
+        # Another worker may be in the midst of choosing, option by option.
+        return [self.space.cell(values) for values in chosen.values() if values.keys() == self.space.over.keys()]
 
     def best(self) -> list[Cell]:
         """Of a search, the cells than which no other is better in all figures."""

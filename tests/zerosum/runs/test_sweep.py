@@ -232,6 +232,15 @@ def test_a_search_plays_as_many_runs_as_it_may_and_shows_the_best(recipe, tmp_pa
     assert "its summary has no number accuracy; expected one of weight, rounds" in capsys.readouterr().err
 
 
+def test_a_trial_that_another_worker_is_choosing_is_no_cell_yet(tmp_path):
+    trials = Trials(Space("walk.py", {"step": ("0.1",), "rounds": ("1",)}, (), tmp_path), budget=2, by=["weight"])
+    begun = trials.study.ask()
+    begun.suggest_categorical("step", ["0.1"])
+    assert trials.cells() == []
+    begun.suggest_categorical("rounds", ["1"])
+    assert [cell.values for cell in trials.cells()] == [{"step": "0.1", "rounds": "1"}]
+
+
 def test_a_trial_that_was_taken_for_nobodys_is_told_without_harm(tmp_path):
     space = Space("matrix_game", {"seed": ("0",)}, (), tmp_path)
     one, other = Trials(space), Trials(space)
