@@ -11,7 +11,7 @@ from zerosum.players.quantization.learning import rounded_weights
 from zerosum.players.quantization.quantizers import Quantizer
 
 _LEVELS = 0.02  # step size of a quantized weight, in levels
-_ENOUGH = 100  # values for each weight of a layer, of which that can be learned
+_ENOUGH = 100  # values to learn from for each weight of a layer, with which it takes whole steps
 _SHARES = {"scale": 2e-3, "upwards": 1e-2}  # step size of what quantizers learn, in shares of its size
 _SHARE = 2e-3  # of all other parameters
 _SMALLEST = 1e-3  # size of a parameter, or those that begin at zero would stay there
