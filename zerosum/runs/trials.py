@@ -58,6 +58,7 @@ class Trials:
     def take(self) -> tuple[Any, Cell] | None:
         """A trial and its cell: one that waits, or one that is chosen now."""
         with self._lock:
+            self._drop_half_chosen()
             trials = self.study.get_trials(deepcopy=False)
             counted = [t for t in trials if t.state is not self._states.FAIL or self._code(t) is not None]
             open_to_choice = self.budget is not None and len(counted) < self.budget
@@ -120,6 +121,12 @@ class Trials:
                     if self._values(trial) == cell.values:
                         self.study.tell(trial.number, state=self._states.FAIL)
                 self.study.enqueue_trial(dict(cell.values))
+
+    def _drop_half_chosen(self) -> None:
+        """What a worker that was killed while it chose has left: whoever holds the lock is alone in choosing."""
+        for trial in self.study.get_trials(deepcopy=False, states=(self._states.RUNNING,)):
+            if self._values(trial).keys() != self.space.over.keys():
+                self.study.tell(trial.number, state=self._states.FAIL)
 
     def _values(self, trial: Any) -> dict[str, str]:
         return dict(trial.params or trial.system_attrs.get("fixed_params", {}))

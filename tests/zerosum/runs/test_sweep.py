@@ -241,6 +241,13 @@ def test_a_trial_that_another_worker_is_choosing_is_no_cell_yet(tmp_path):
     assert [cell.values for cell in trials.cells()] == [{"step": "0.1", "rounds": "1"}]
 
 
+def test_a_trial_whose_worker_was_killed_while_it_chose_is_none_of_the_budget(tmp_path):
+    trials = Trials(Space("walk.py", {"step": ("0.1",), "rounds": ("1",)}, (), tmp_path), budget=1, by=["weight"])
+    trials.study.ask().suggest_categorical("step", ["0.1"])
+    taken = [trials.take() for _ in range(2)]
+    assert [cell and cell[1].values for cell in taken] == [{"step": "0.1", "rounds": "1"}, None]
+
+
 def test_a_trial_that_was_taken_for_nobodys_is_told_without_harm(tmp_path):
     space = Space("matrix_game", {"seed": ("0",)}, (), tmp_path)
     one, other = Trials(space), Trials(space)
