@@ -123,8 +123,8 @@ class DataFreeOptions(Options):
     stop_when_stationary: bool = False
     """End the game as soon as it is stationary."""
     measure_every: int | None = None
-    """Rounds from one measurement on the data to the next. Default: an eighth of all; a half for a
-    quick run, a sixteenth for a thorough one."""
+    """Rounds from one measurement on the data to the next. Default: an eighth of all; a half for a quick run,
+    a sixteenth for a thorough one; twice that for a large network. Besides when a player comes in, and at the end."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """What networks compute in while they play and their blocks learn; grids, losses, optimizers and measuring stay in
     fp32. auto: bf16 where the device has instructions for it and the network gains by them on a trial of a second."""

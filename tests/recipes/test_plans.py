@@ -31,6 +31,7 @@ def test_effort_and_size_decide():
         assert quick.block_steps < default.block_steps <= thorough.block_steps
         assert quick.pool < default.pool <= thorough.pool
     assert plans["default", "large"].rounds < plans["default", "small"].rounds
+    assert 2 * plans["default", "large"].measurements == plans["default", "small"].measurements
     assert (plans["default", "large"].leaves, plans["default", "small"].leaves) == (1, 0)  # of 8 pixels a side
     roomy = plan_of("default", small, InputSpace(1, (16, 16), (0.3,), (0.4,)), Bits(4, 8))
     assert roomy.leaves == 0.5
