@@ -5,6 +5,7 @@ significant bit first), ``L.weight.scale`` and ``L.weight.zero_point``, which br
 ``scale * (level - zero_point)``. Everything else is stored as it is; a tensor of several names, under the first.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from zerosum.players.quantization.integers import Integers, integers_of, keep_integers
 from zerosum.players.quantization.layers import float_weight, quantize, weight_quantizer
 from zerosum.players.quantization.precision import FULL_PRECISION, Bits, quantizable_layers
-from zerosum.players.quantization.quantizers import weight_shape
+from zerosum.players.quantization.quantizers import ActivationQuantizer, weight_shape
 from zerosum.players.quantization.scheme import Scheme
 
 _PARTS = ("levels", "scale", "zero_point")
@@ -67,7 +68,12 @@ def load_packed(network: nn.Module, state: Mapping[str, Tensor], bits: Mapping[s
         KeyError, RuntimeError, ValueError: the tensors are not of such a network.
     """
     inputs_only = {name: Bits(FULL_PRECISION, width.activation) for name, width in bits.items()}
+    if scheme.activation_range in ("auto", "lsq"):
+        scheme = dataclasses.replace(scheme, activation_range="mse")
     quantized = quantize(network, inputs_only, scheme)
+    for name, module in quantized.named_modules():
+        if isinstance(module, ActivationQuantizer) and f"{name}.scale" in state:  # whatever auto stands for by now
+            module.learn_scale()
     state = dict(state)
     for name, layer in quantizable_layers(quantized).items():
         if bits[name].weight < FULL_PRECISION:

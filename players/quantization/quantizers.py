@@ -12,6 +12,7 @@ from zerosum.players.lazy import timm
 from zerosum.players.quantization.grids import ANYWHERE, Grid
 from zerosum.players.quantization.precision import FULL_PRECISION, Layer
 from zerosum.players.quantization.ranges import ActivationRange, WeightRange, way_of
+from zerosum.players.quantization.rounding import LearnedScale
 from zerosum.players.quantization.scheme import Scheme
 from zerosum.players.quantization.taken import TakenWeight
 
@@ -149,6 +150,12 @@ class ActivationQuantizer(Quantizer):
         self.observing = False
         self.observed = 0
         self._numbers: tuple[float, int] | None = None  # scale and zero point, where they do not change
+
+    def learn_scale(self) -> None:
+        """From the next observation on, or what is loaded."""
+        self.rounding = LearnedScale()
+        self.rounding.register(self, 1, None)
+        self.to(self.low.device)
 
     def reset(self) -> None:
         """Forget the range."""

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tests.strategies import bit_widths, seeds
-from zerosum.players import Bits, Scheme, calibrate, load_backbone, quantize
+from zerosum.players import Bits, Scheme, calibrate, layer_bits, load_backbone, quantize
 from zerosum.players.quantization.packing import load_packed, pack, packed_state, unpack
 
 shapes = st.lists(st.integers(1, 7), min_size=1, max_size=4)
@@ -49,6 +49,18 @@ def test_a_network_comes_back_from_its_packed_state(scheme, bits):
     assigned = dict.fromkeys(("0", "2", "4"), bits) | {"0": bits._replace(activation=max(8, bits.activation))}
     loaded = load_packed(network, state, assigned, scheme)
     assert torch.equal(loaded(images), quantized(images))
+
+
+@pytest.mark.parametrize(("then", "now"), [(3, 4), (4, 3)])
+def test_what_auto_stood_for_when_it_was_packed_holds(then, now, monkeypatch):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
+    images = torch.randn(8, 1, 6, 6)
+    monkeypatch.setattr("zerosum.players.quantization.ranges._FEW_BITS", then)
+    quantized = quantize(network, Bits(4, 4), Scheme())
+    calibrate(quantized, [images])
+    state, bits = packed_state(quantized), layer_bits(quantized)
+    monkeypatch.setattr("zerosum.players.quantization.ranges._FEW_BITS", now)
+    assert torch.equal(load_packed(network, state, bits, Scheme())(images), quantized(images))
 
 
 def test_the_size_is_that_of_the_bits():
