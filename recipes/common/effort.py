@@ -46,7 +46,8 @@ class _Amount(NamedTuple):
 
 
 class _Effort(NamedTuple):
-    """What a plan has of each, of rounds the least where a network is large; and the warm-up of one that is not."""
+    """What a plan has of each, of rounds the least where a network is large; and the most of warm-up, of one that is
+    not."""
 
     rounds: _Amount
     pool: _Amount
@@ -71,12 +72,12 @@ def plan_of(effort: Effort, network: nn.Module, space: InputSpace, bits: Bits) -
     """The work that an effort comes to for a network and its bits."""
     chosen, operations = _EFFORTS[effort], multiply_accumulates(network, space)
     rounds = chosen.rounds.of(operations)
-    large = rounds < 2 * chosen.warmup  # so that the generator has too few rounds to become any good
+    large = rounds < chosen.warmup  # so that the generator has too few rounds to become any good
     if large:  # where Q, with its blocks reconstructed, has little to learn from it
         rounds = chosen.rounds.least
     return Plan(
         rounds=rounds,
-        warmup=rounds // 4 if large else chosen.warmup,
+        warmup=rounds // 4 if large else min(chosen.warmup, rounds // 3),
         pool=chosen.pool.of(operations),
         block_steps=chosen.block_steps.of(operations),
         dropped=_DROPPED if bits.activation <= _FEW_BITS else 0.0,

@@ -36,6 +36,10 @@ def test_effort_and_size_decide():
     roomy = plan_of("default", small, InputSpace(1, (16, 16), (0.3,), (0.4,)), Bits(4, 8))
     assert roomy.leaves == 0.5
     assert all(plan.warmup <= plan.rounds // 2 for plan in plans.values())
+    medium = load_backbone("cifar_resnet32", "random")
+    plan = plan_of("default", medium, input_space(medium), Bits(2, 2))
+    assert 2 * plan.warmup < plan.rounds < plans["default", "small"].rounds
+    assert (plan.leaves, plan.renewals) == (0.5, 1)
     lite = load_backbone("tf_efficientnet_lite0", "random")  # large too, with a fifth of the other's operations
     assert plan_of("default", lite, input_space(lite), Bits(4, 8)).rounds == plans["default", "large"].rounds
 
