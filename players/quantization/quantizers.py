@@ -152,7 +152,7 @@ class ActivationQuantizer(Quantizer):
         self._numbers: tuple[float, int] | None = None  # scale and zero point, where they do not change
 
     def learn_scale(self) -> None:
-        """From the next observation on, or what is loaded."""
+        """Round to a scale that is learned: from the next range observed on, or the one that is loaded."""
         self.rounding = LearnedScale()
         self.rounding.register(self, 1, None)
         self.to(self.low.device)
