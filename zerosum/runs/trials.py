@@ -58,9 +58,10 @@ class Trials:
     def take(self) -> tuple[Any, Cell] | None:
         """A trial and its cell: one that waits, or one that is chosen now."""
         with self._lock:
-            self._drop_half_chosen()
             trials = self.study.get_trials(deepcopy=False)
-            counted = [t for t in trials if t.state is not self._states.FAIL or self._code(t) is not None]
+            counted = [
+                t for t in trials if self._whole(t) and (t.state is not self._states.FAIL or self._code(t) is not None)
+            ]
             open_to_choice = self.budget is not None and len(counted) < self.budget
             if not open_to_choice and not any(trial.state is self._states.WAITING for trial in trials):
                 return None
@@ -89,9 +90,9 @@ class Trials:
         """All of the space; of a search, those that were chosen so far."""
         if self.budget is None:
             return self.space.cells
-        chosen = {tuple(values.items()): values for values in map(self._values, self.study.get_trials(deepcopy=False))}
-        # Another worker may be in the midst of choosing, option by option.
-        return [self.space.cell(values) for values in chosen.values() if values.keys() == self.space.over.keys()]
+        trials = filter(self._whole, self.study.get_trials(deepcopy=False))
+        chosen = {tuple(values.items()): values for values in map(self._values, trials)}
+        return [self.space.cell(values) for values in chosen.values()]
 
     def best(self) -> list[Cell]:
         """Of a search, the cells than which no other is better in all figures."""
@@ -122,11 +123,9 @@ class Trials:
                         self.study.tell(trial.number, state=self._states.FAIL)
                 self.study.enqueue_trial(dict(cell.values))
 
-    def _drop_half_chosen(self) -> None:
-        """What a worker that was killed while it chose has left: whoever holds the lock is alone in choosing."""
-        for trial in self.study.get_trials(deepcopy=False, states=(self._states.RUNNING,)):
-            if self._values(trial).keys() != self.space.over.keys():
-                self.study.tell(trial.number, state=self._states.FAIL)
+    def _whole(self, trial: Any) -> bool:
+        """Whether all its options are chosen: a worker may be in the midst of it, or have been killed there."""
+        return self._values(trial).keys() == self.space.over.keys()
 
     def _values(self, trial: Any) -> dict[str, str]:
         return dict(trial.params or trial.system_attrs.get("fixed_params", {}))

@@ -246,6 +246,7 @@ def test_a_trial_whose_worker_was_killed_while_it_chose_is_none_of_the_budget(tm
     trials.study.ask().suggest_categorical("step", ["0.1"])
     taken = [trials.take() for _ in range(2)]
     assert [cell and cell[1].values for cell in taken] == [{"step": "0.1", "rounds": "1"}, None]
+    assert trials.failed() == {}
 
 
 def test_a_trial_that_was_taken_for_nobodys_is_told_without_harm(tmp_path):
